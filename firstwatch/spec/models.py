@@ -1,0 +1,267 @@
+"""The service file, as types. Field by field what a user may write; `loading.py` says what is wrong with what they wrote.
+
+Durations are given as `2m`, `500ms`, `1h30m` and held as seconds; percentages as `99%` and held as ratios (0..1).
+Secrets are given as `secret:NAME` and held as that name only: the value is looked up where it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from firstwatch.units import parse_duration, parse_percent
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]}),
+]
+Ratio = Annotated[
+    float, BeforeValidator(parse_percent), WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]})
+]
+
+
+def _secret_name(text: str) -> str:
+    """`secret:shop-password` → `shop-password`; anything else is refused, so that no secret stands in a file."""
+    prefix, _, name = text.partition(":")
+    if prefix != "secret" or not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError("a secret is named, not written: use secret:NAME (a Prefect Secret block, or the environment variable NAME)")
+    return name
+
+
+SecretName = Annotated[str, AfterValidator(_secret_name), WithJsonSchema({"type": "string", "pattern": "^secret:[A-Za-z0-9_-]+$"})]
+
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+# ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class BasicAuth(Model):
+    username: str
+    password: SecretName
+
+
+class Metrics(Model):
+    """Where measurements come from: a Prometheus, or (without one) the service's own /metrics, scraped by us."""
+
+    prometheus: str = Field("", description="base URL of a Prometheus server; empty: use `scrape`")
+    scrape: str = Field("", description="URL of the service's own metrics page, for the embedded source")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with each query; values may be secret:NAME")
+    basic: BasicAuth | None = None
+    bearer: SecretName | None = None
+    ca_file: str | None = None
+    insecure: bool = Field(False, description="do not verify the TLS certificate")
+    timeout: Seconds = 10.0
+    every: Seconds = Field(15.0, description="how often the embedded source scrapes")
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Account(Model):
+    """The dedicated test account."""
+
+    username: str
+    password: SecretName
+
+
+class Allowed(Model):
+    """A request that is not a plain read, allowed by name and with its reason."""
+
+    request: str = Field(description='method and path, e.g. "POST /auth/token"')
+    because: str = Field(min_length=3)
+
+
+class Sandbox(Model):
+    """How the service is told that a payment is not real. Payment paths are refused without it."""
+
+    header: str
+    value: str
+    paths: list[str] = Field(min_length=1)
+
+
+class Rules(Model):
+    requests_per_second: float = Field(5.0, gt=0, le=10_000)
+    account: Account | None = None
+    allow: list[Allowed] = Field(default_factory=list)
+    sandbox: Sandbox | None = None
+    hosts: list[str] = Field(default_factory=list, description="hosts that may be asked besides that of base_url")
+    redirects: int = Field(0, ge=0, le=10, description="how many redirects are followed; each hop is judged again")
+    max_body: int = Field(1_000_000, gt=0, description="bytes of an answer that are read; a longer one is a failure")
+    timeout: Seconds = Field(10.0, description="total time of one request, connect to last byte")
+    ca_file: str | None = None
+    insecure: bool = Field(False, description="do not verify the service's TLS certificate")
+
+
+# ── smoke ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Request(Model):
+    """One request: exactly one of get, head, options, post, put, patch, delete, and what it carries."""
+
+    get: str | None = None
+    head: str | None = None
+    options: str | None = None
+    post: str | None = None
+    put: str | None = None
+    patch: str | None = None
+    delete: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(None, alias="json", description="sent as JSON")
+    form: dict[str, str] | None = None
+    body: str | None = None
+    timeout: Seconds | None = None
+
+    @property
+    def method(self) -> Method:
+        return next(m for m in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE") if getattr(self, m.lower()) is not None)  # type: ignore[return-value]
+
+    @property
+    def path(self) -> str:
+        """The path with its query, as written."""
+        return str(getattr(self, self.method.lower()))
+
+
+class Check(Request):
+    name: str = Field(min_length=1)
+    expect: list[str] = Field(min_length=1, description="CEL conditions over status, headers, json, text, elapsed")
+    retries: int = Field(1, ge=0, le=5, description="how often a failure is confirmed before it counts")
+    retry_delay: Seconds = 1.0
+
+
+class VersionCheck(Model):
+    """The new release is the one that answers: `equals` must be the version under test, on each of several connections."""
+
+    get: str
+    equals: str = Field("json.version", description="CEL expression of the version that the answer names")
+    connections: int = Field(3, ge=1, le=10)
+    within: Seconds = Field(20.0, description="how long the rollout may take until the new version answers")
+
+
+class Smoke(Model):
+    budget: Seconds = Field(120.0, description="hard: what has not answered by then has failed")
+    version: VersionCheck | None = None
+    checks: list[Check] = Field(min_length=1)
+
+
+# ── objectives, signals, window ──────────────────────────────────────────────────────────────────────────────
+
+
+class Objectives(Model):
+    availability: Ratio = 0.99
+    latency: dict[Annotated[str, Field(pattern=r"^p\d{2,3}$")], Seconds] = Field(default_factory=lambda: {"p95": 0.5})
+
+
+class Signals(Model):
+    """PromQL selectors (or, for memory and db_pool, any PromQL that gives one series). Empty means the default name."""
+
+    requests: str = ""
+    errors: str = ""
+    latency: str = Field("", description="a histogram's name and labels, without _bucket")
+    memory: str = ""
+    db_pool: str = ""
+
+
+class Checkpoint(Model):
+    """A judge that starts at `at` after the deploy and keeps watching until the window ends."""
+
+    at: Seconds
+    name: str
+    signal: Literal["errors", "latency", "memory", "db_pool"] | None = None
+    judge: Literal["proportion", "trend", "creep"] | None = None
+    query: str | None = Field(None, description="PromQL that gives one value; needs `expect`")
+    expect: str | None = Field(None, description="CEL condition over value")
+    quantile: str | None = Field(None, description="which latency objective is held; the first one if left out")
+    limit: Ratio | None = Field(None, description="for trend and creep: growth over the whole window that is still all right")
+
+
+class Window(Model):
+    checkpoints: list[Checkpoint] = Field(min_length=1)
+    look_every: Seconds | None = Field(None, description="how often what is reached is judged again; left out: 15s, or 1/120 of a short window")
+    min_sample: int = Field(50, ge=1, description="requests without which no proportion is judged")
+    alpha: float = Field(0.001, gt=0, lt=0.5, description="chance that a healthy release is rolled back, over all checkpoints and looks")
+
+
+# ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Webhook(Model):
+    url: str
+    secret: SecretName | None = Field(None, description="signs the body: X-Firstwatch-Signature: sha256=HMAC")
+    headers: dict[str, str] = Field(default_factory=dict)
+    timeout: Seconds = 30.0
+
+
+class Command(Model):
+    run: list[str] = Field(min_length=1, description="argument list; {service}, {version} and {release_id} are filled in")
+    timeout: Seconds = 300.0
+
+
+class GithubWorkflow(Model):
+    repository: str = Field(pattern=r"^[^/\s]+/[^/\s]+$")
+    workflow: str = Field(description="file name or id of the workflow")
+    ref: str = "main"
+    token: SecretName
+    inputs: dict[str, str] = Field(default_factory=dict)
+    api_url: str = "https://api.github.com"
+    timeout: Seconds = 30.0
+
+
+class PrefectDeployment(Model):
+    name: str = Field(pattern=r"^[^/]+/[^/]+$", description="flow/deployment")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Rollback(Model):
+    """Exactly one of the four ways to bring the old version back."""
+
+    webhook: Webhook | None = None
+    command: Command | None = None
+    github_workflow: GithubWorkflow | None = None
+    prefect_deployment: PrefectDeployment | None = None
+    retries: int = Field(3, ge=0, le=10, description="further tries after an attempt that provably did not get through")
+    confirm: Seconds = Field(0.0, description="how long to wait until the bad version no longer answers; 0: the hook's word is taken")
+
+
+class Slack(Model):
+    """An incoming webhook, or a bot token and a channel (which allows one thread a release)."""
+
+    webhook: SecretName | None = None
+    token: SecretName | None = None
+    channel: str | None = None
+    api_url: str = Field("https://slack.com/api/", description="base URL of the Web API")
+
+
+class Alerts(Model):
+    slack: Slack | None = None
+
+
+# ── the whole file ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Service(Model):
+    service: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    base_url: str
+    metrics: Metrics = Field(default_factory=Metrics)
+    rules: Rules = Field(default_factory=Rules)
+    smoke: Smoke | None = None
+    objectives: Objectives = Field(default_factory=Objectives)
+    signals: Signals = Field(default_factory=Signals)
+    window: Window = Field(default_factory=lambda: Window(checkpoints=list(DEFAULT_CHECKPOINTS)))
+    rollback: Rollback | None = None
+    alerts: Alerts = Field(default_factory=Alerts)
+
+
+DEFAULT_CHECKPOINTS = (
+    Checkpoint(at=0, name="error rate", signal="errors", judge="proportion"),
+    Checkpoint(at=120, name="p95 latency", signal="latency", judge="proportion"),
+    Checkpoint(at=300, name="memory trend", signal="memory", judge="trend"),
+    Checkpoint(at=600, name="DB connections", signal="db_pool", judge="trend"),
+    Checkpoint(at=1800, name="memory creep", signal="memory", judge="creep"),
+)
