@@ -1,0 +1,377 @@
+"""What a test in production may send: one decision, `judge_request`, asked for every request and every redirect hop.
+
+Pure: the file loader asks it about the plan before the first byte, the transport asks it again before each send.
+Whatever is in doubt is refused. Nothing but a declared sandbox lifts the payment rules.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
+
+from firstwatch.spec.models import Rules
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+RESERVED_HEADERS: frozenset[str] = frozenset(
+    {
+        # ours: they say who asks
+        "x-synthetic-request", "user-agent", "traceparent", "tracestate",
+        # the connection's
+        "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade",
+        "expect", "proxy-authorization", "proxy-connection",
+        # these turn a request into another one behind the rules' back
+        "x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url",
+    }
+)  # fmt: skip
+"""Lower-case names that a service file may not set."""
+
+KEPT_ACROSS_HOSTS = frozenset({"accept", "accept-language", "accept-encoding"})
+"""What still goes along when a redirect leads to another host: nothing that could be a credential."""
+
+_PAYMENT_WORDS = frozenset(
+    {
+        "pay", "pays", "payment", "payments", "charge", "charges", "checkout", "checkouts", "refund", "refunds",
+        "payout", "payouts", "transfer", "transfers", "billing", "purchase", "purchases",
+        "withdraw", "withdrawal", "withdrawals", "donate", "donation", "donations",
+    }
+)  # fmt: skip
+_PAYMENT_HOSTS = (
+    "stripe.com", "paypal.com", "braintreegateway.com", "braintree-api.com", "adyen.com", "adyenpayments.com",
+    "squareup.com", "klarna.com", "mollie.com", "checkout.com", "worldpay.com", "authorize.net", "razorpay.com",
+)  # fmt: skip
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """May be sent, with `headers` added (the sandbox's mark, on the sandbox's paths)."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    why: str
+
+
+# ── the decision ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def judge_request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: str | bytes | None,
+    *,
+    rules: Rules,
+    base_url: str,
+) -> Allowed | Refused:
+    """May this request be sent to this address? `url` is absolute (see `target_url`), `headers` are the file's own."""
+    method = method.upper()
+    parts = _split(url)
+    if isinstance(parts, Refused):
+        return parts
+    base = _split(base_url)
+    if isinstance(base, Refused):
+        return Refused(f"base_url: {base.why}")
+    path = parts.path or "/"
+
+    for name in headers:
+        if name.lower() in RESERVED_HEADERS:
+            return Refused(f"the header {name} is set by the transport; take it out")
+    if (why := _host_refusal(parts, base, rules)) is not None:
+        return Refused(why)
+
+    listed = is_listed(method, path, rules, query=parts.query, prefix=_prefix(parts, base))
+    if method not in READS and not listed:
+        return Refused(
+            f"{method} {path} is not a plain read and not listed; list it under rules.allow with its reason, "
+            "or ask with GET, HEAD or OPTIONS"
+        )
+
+    sandbox = _sandbox(parts, base, headers, rules)
+    if isinstance(sandbox, Refused):
+        return sandbox
+    if not sandbox:
+        if is_payment_path(path):
+            return Refused(f"{path} is a payment path; it is asked only under rules.sandbox")
+        if any(has_card_number(text) for text in _texts(parts, headers, body)):
+            return Refused("the request carries a card number; that is sent only under rules.sandbox")
+    if is_graphql_mutation(body) or is_graphql_mutation(parts.query):
+        return Refused("the request is a GraphQL mutation; those are not sent to production")
+    return Allowed(sandbox)
+
+
+def judge_redirect(
+    method: str,
+    url: str,
+    target: str,
+    headers: Mapping[str, str],
+    *,
+    rules: Rules,
+    base_url: str,
+) -> Allowed | Refused:
+    """May the redirect from `url` to `target` (absolute) be followed? No body is replayed, no write repeated."""
+    if method.upper() not in READS:
+        return Refused(f"a redirect of a {method.upper()} is not followed: it would be repeated or changed")
+    if urlsplit(url).scheme.lower() == "https" and target.lower().startswith("http:"):
+        return Refused("it leads from https down to http")
+    return judge_request(method, target, headers, None, rules=rules, base_url=base_url)
+
+
+def target_url(base_url: str, path: str) -> str:
+    """The absolute URL of a check's path: below base_url, or as written if it is absolute itself.
+
+    Raises ValueError for a path that is neither.
+    """
+    if re.match(r"https?://", path, re.IGNORECASE):
+        return path
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is neither a path (it would start with /) nor an http or https URL")
+    return base_url.rstrip("/") + path
+
+
+def same_host(url: str, other: str) -> bool:
+    """Do both URLs lead to the same scheme, host and port?"""
+    a, b = urlsplit(url), urlsplit(other)
+    return a.scheme.lower() == b.scheme.lower() and _authority(a) == _authority(b)
+
+
+def headers_for_hop(headers: Mapping[str, str], url: str, target: str) -> dict[str, str]:
+    """The file's headers that go along from `url` to `target`: all on the same host, harmless ones to another."""
+    if same_host(url, target):
+        return dict(headers)
+    return {name: value for name, value in headers.items() if name.lower() in KEPT_ACROSS_HOSTS}
+
+
+# ── method and path ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_listed(method: str, path: str, rules: Rules, *, query: str = "", prefix: str = "") -> bool:
+    """Does rules.allow name this request? `prefix` is base_url's own path, which the file's entries leave out.
+
+    An entry matches exactly, letter by letter; with a query only if it names that query.
+    """
+    if prefix and path.startswith(prefix):
+        path = path[len(prefix) :] or "/"
+    asked = {_quoted(path), _quoted(f"{path}?{query}")}
+    for item in rules.allow:
+        listed_method, _, listed_path = item.request.strip().partition(" ")
+        if listed_method.upper() == method.upper() and _quoted(listed_path.strip()) in asked:
+            return True
+    return False
+
+
+def is_payment_path(path: str) -> bool:
+    """Does a segment of the path speak of payments, however it is written (case, %-encoding, `//`, `..`, camelCase)?"""
+    for run in re.findall(r"[A-Za-z]+", _decoded(path)):
+        words = {run.lower(), *(w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", run))}
+        if words & _PAYMENT_WORDS:
+            return True
+    return False
+
+
+def _decoded(path: str) -> str:
+    """Percent-encoding undone until nothing is left of it, look-alike letters folded, control characters dropped."""
+    while (once := unquote(path)) != path:
+        path = once
+    return "".join(c for c in unicodedata.normalize("NFKC", path) if c.isprintable())
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/%:@!$&'()*+,;=~-._?")
+
+
+# ── host ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _split(url: str) -> SplitResult | Refused:
+    """The URL's parts, if there is only one way to read it."""
+    if re.search(r"[\s\\\x00-\x1f\x7f]", url):
+        return Refused("the URL holds spaces, backslashes or control characters")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return Refused("this is not a URL")
+    if parts.scheme.lower() not in _DEFAULT_PORT:
+        return Refused(f"only http and https are asked, not {parts.scheme or 'a URL without a scheme'}")
+    if not host:
+        return Refused("the URL names no host")
+    if "@" in parts.netloc:
+        return Refused("the URL carries a user name; use a header with secret:NAME")
+    return parts
+
+
+def _authority(parts: SplitResult) -> tuple[str, int]:
+    scheme = parts.scheme.lower()
+    return _host_name(parts.hostname or ""), parts.port or _DEFAULT_PORT.get(scheme, 0)
+
+
+def _host_name(host: str) -> str:
+    host = host.lower().rstrip(".")
+    try:
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
+
+
+def _host_refusal(parts: SplitResult, base: SplitResult, rules: Rules) -> str | None:
+    host, port = _authority(parts)
+    if (host, port) == _authority(base):
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    shown = shown if port == _DEFAULT_PORT[parts.scheme.lower()] else f"{shown}:{port}"
+    if is_payment_path(host) or any(host == known or host.endswith(f".{known}") for known in _PAYMENT_HOSTS):
+        return f"the host {shown} takes payments"
+    if not any(_is_host(entry, host, port, parts.scheme.lower()) for entry in rules.hosts):
+        return f"the host {shown} is neither that of base_url nor listed under rules.hosts"
+    return None
+
+
+def _is_host(entry: str, host: str, port: int, scheme: str) -> bool:
+    """`cdn.example.com` stands for the scheme's own port, `cdn.example.com:8443` for that one."""
+    try:
+        listed = urlsplit(f"//{entry.strip()}")
+        return _host_name(listed.hostname or "") == host and (listed.port or _DEFAULT_PORT[scheme]) == port
+    except ValueError:
+        return False
+
+
+def _prefix(parts: SplitResult, base: SplitResult) -> str:
+    """base_url's own path, where the request is one to base_url's host."""
+    prefix = base.path.rstrip("/")
+    inside = parts.path == prefix or parts.path.startswith(f"{prefix}/")
+    return prefix if inside and _authority(parts) == _authority(base) else ""
+
+
+def _sandbox(
+    parts: SplitResult, base: SplitResult, headers: Mapping[str, str], rules: Rules
+) -> Mapping[str, str] | Refused:
+    """The mark that a request inside the sandbox carries; empty outside of it."""
+    sandbox = rules.sandbox
+    if sandbox is None or _authority(parts) != _authority(base):
+        return {}
+    path = _decoded(parts.path)
+    if ".." in path or "//" in path or "\\" in path or path != unicodedata.normalize("NFC", unquote(parts.path)):
+        return {}  # it could leave the sandbox on the way
+    path = path.removeprefix(_prefix(parts, base))
+    if not any(path == inside.rstrip("/") or path.startswith(inside.rstrip("/") + "/") for inside in sandbox.paths):
+        return {}
+    for name, value in headers.items():
+        if name.lower() == sandbox.header.lower() and value != sandbox.value:
+            return Refused(f"the sandbox is asked with {sandbox.header}: {sandbox.value}, not {value!r}")
+    return {sandbox.header: sandbox.value}
+
+
+# ── what a request carries ───────────────────────────────────────────────────────────────────────────────────
+
+
+_CARD = re.compile(r"(?<![0-9A-Za-z_])(?<![0-9]\.)[0-9]{3,19}(?:[ \u00a0\-\u2010-\u2015][0-9]{3,19})*(?![0-9A-Za-z_])")
+
+
+def has_card_number(text: str) -> bool:
+    """Is there a payment card's number in the text: 13–19 digits, plain or in groups, with Luhn's check digit right?
+
+    It starts with 2–6, which tells cards of the payment networks (ISO/IEC 7812) from times in milliseconds.
+    """
+    for run in _CARD.findall(text):
+        groups = re.findall(r"[0-9]+", run)
+        for start in range(len(groups)):
+            digits = ""
+            for group in groups[start:]:
+                digits += group
+                if len(digits) > 19:
+                    break
+                if len(digits) >= 13 and digits[0] in "23456" and _luhn(digits):
+                    return True
+    return False
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (sum(divmod(2 * int(d), 10)) for d in digits[-2::-2])
+    return (sum(int(d) for d in digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+_STRINGS_AND_COMMENTS = re.compile(r'"""(?:\\"""|.)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n\r]*', re.DOTALL)
+_MUTATION = re.compile(r"(?:^|\})[\s,\ufeff]*mutation\b[^{}]*\{")
+
+
+def is_graphql_mutation(body: str | bytes | None) -> bool:
+    """Does the body (JSON, a form or plain GraphQL) or query string hold a GraphQL document with a mutation in it?"""
+    return any(_MUTATION.search(_STRINGS_AND_COMMENTS.sub(" ", text)) for text in _body_texts(body))
+
+
+def _texts(parts: SplitResult, headers: Mapping[str, str], body: str | bytes | None) -> Iterator[str]:
+    yield _decoded(parts.path)
+    yield from _body_texts(parts.query)
+    yield from headers.values()
+    yield from _body_texts(body)
+
+
+def _body_texts(body: str | bytes | None) -> Iterator[str]:
+    """Every text that the other side may read out of a body: JSON's strings and numbers, a form's values, or all."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+    if not text:
+        return
+    try:
+        yield from _leaves(json.loads(text, parse_int=str, parse_float=str))
+    except (ValueError, RecursionError):
+        yield text
+        yield from (unquote_plus(piece.partition("=")[2]) for piece in text.split("&"))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        yield from _all_leaves(value.values())
+    elif isinstance(value, list):
+        yield from _all_leaves(value)
+
+
+def _all_leaves(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        yield from _leaves(value)
+
+
+# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")))
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_local_address(ip: str) -> bool:
+    """Is this an address of this machine or of a private network? Raises ValueError if it is no address."""
+    return not _plain(ip).is_global
+
+
+def is_forbidden_address(ip: str, base_is_local: bool) -> bool:
+    """May a host name not lead there? Link-local, metadata, multicast and unspecified addresses never; private and
+    loopback ones only if the service itself lives there (`base_is_local`). Raises ValueError if it is no address.
+    """
+    address = _plain(ip)
+    if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return True
+    if not address.is_loopback and address.is_reserved:  # ::1 lies in a reserved range, and is loopback all the same
+        return True
+    return not address.is_global and not base_is_local
+
+
+def _plain(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that is really reached: an IPv4 one wrapped in IPv6 (mapped, 6to4, NAT64) is unwrapped."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
