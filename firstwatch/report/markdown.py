@@ -1,0 +1,203 @@
+"""The report of a release as one Markdown page: verdict first, then what was done about it, then the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from firstwatch.model import Attempt, CheckResult, Outcome, Verdict, rfc3339
+from firstwatch.report.chart import chart_markdown
+from firstwatch.report.model import CheckpointRecord, ReleaseReport
+from firstwatch.report.summary import check_words, headline, rollback_sentence, why
+from firstwatch.report.text import (
+    OUTCOME_WORDS,
+    checkpoint_name,
+    count,
+    markdown_code,
+    markdown_text,
+    offset,
+    plain,
+    show_value,
+)
+from firstwatch.units import show_duration
+
+MAX_ROWS = 60  # of a table
+MAX_CHARTS = 12
+MAX_QUERIES = 20
+MAX_NOTES = 20
+
+_MARKS = {None: "…", Verdict.HEALTHY: "✓", Verdict.UNHEALTHY: "✗", Verdict.INCONCLUSIVE: "?"}
+_WORST_FIRST = {Outcome.FAIL: 0, Outcome.ERROR: 1, Outcome.NO_DATA: 2, Outcome.NOT_YET: 3, Outcome.PASS: 5}
+_text = markdown_text
+
+
+def release_markdown(report: ReleaseReport) -> str:
+    """The page. Bounded in size; nothing that a service answered can be more in it than text."""
+    sections = [
+        _verdict(report),
+        _rollback(report),
+        _checks(report),
+        _checkpoints(report),
+        _charts(report),
+        _requests(report),
+        _deliveries(report),
+        _notes(report),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _verdict(report: ReleaseReport) -> str:
+    release = report.release
+    title = f"{_MARKS[report.verdict]} {headline(report)}: {_text(release.service, 80)} {_text(release.version, 80)}"
+    facts = [f"deployed {rfc3339(release.deployed_at)}"]
+    if report.ended is not None:
+        facts.append(f"decided at {offset(report.ended, release.deployed_at)}, {rfc3339(report.ended)}")
+    if report.state:
+        facts.append(f"final state {_text(report.state, 40)}")
+    if report.flow_run_url.startswith(("http://", "https://")):
+        facts.append(f"[flow run]({_url(report.flow_run_url)})")
+    parts = [f"# {title}", f"**{_text(why(report), 600)}**", " · ".join(facts)]
+    if report.dry_run:
+        parts.append("*Dry run: judged and reported, nothing is rolled back.*")
+    if more := report.reasons[1:]:
+        parts.append(_bullets(more, 600))
+    return "\n\n".join(parts)
+
+
+def _rollback(report: ReleaseReport) -> str:
+    if not report.rollback:
+        return ""
+    rows = [[str(n), _when(report, a.at), _text(a.answer)] for n, a in enumerate(report.rollback.attempts, 1)]
+    return "\n\n".join(
+        [
+            "## Rollback",
+            f"**{rollback_sentence(report.rollback)}** Idempotency key: {_text(report.rollback.idempotency_key, 150)}",
+            _table(["Attempt", "Sent", "Answer"], rows),
+        ]
+    )
+
+
+def _checks(report: ReleaseReport) -> str:
+    if not report.checks:
+        return ""
+    passed = sum(1 for c in report.checks if c.outcome is Outcome.PASS)
+    line = f"{passed} of {count(len(report.checks), 'check')} passed"
+    if report.smoke_took is not None:
+        line += f", in {show_duration(round(report.smoke_took, 1))}"
+        line += f" of {show_duration(report.smoke_budget)}" if report.smoke_budget is not None else ""
+    worst_first = sorted(report.checks, key=lambda c: (_WORST_FIRST[c.outcome], not c.passed_on_retry))
+    rows = [row for check in worst_first for row in _check_rows(report, check)]
+    head = ["Check", "Request", "Outcome", "Status", "Took", "At", "What was found"]
+    return f"## Smoke\n\n{line}.\n\n{_table(head, rows)}"
+
+
+def _check_rows(report: ReleaseReport, check: CheckResult) -> Iterable[list[str]]:
+    """One row for a check; where it took several attempts, one more for each of them, the first failure first."""
+    name, request = _strong(_text(check.name, 80), check.outcome), _text(check.request, 120)
+    words = _strong(check_words(check), check.outcome)
+    if len(check.attempts) == 1:
+        yield [name, request, words, *_attempt_cells(report, check.attempts[0])]
+        return
+    yield [name, request, words, "", "", "", "" if check.attempts else _text(check.why)]
+    for number, attempt in enumerate(check.attempts, 1):
+        words = f"attempt {number}: {OUTCOME_WORDS[attempt.outcome]}"
+        yield ["", "", words, *_attempt_cells(report, attempt)]
+
+
+def _attempt_cells(report: ReleaseReport, attempt: Attempt) -> list[str]:
+    status = str(attempt.status) if attempt.status is not None else "–"
+    found = _text(attempt.why) or "as expected"
+    return [status, show_value(attempt.elapsed, "seconds"), offset(attempt.at, report.release.deployed_at), found]
+
+
+def _checkpoints(report: ReleaseReport) -> str:
+    if not report.checkpoints:
+        return ""
+    head = ["Checkpoint", "Outcome", "Value", "Limit", "Sample", "Judged", "Why"]
+    rows = [_checkpoint_row(report, record) for record in report.checkpoints]
+    parts = ["## Window", _table(head, rows)]
+    for record in _with_query(report.checkpoints):
+        parts.append(f"{_text(checkpoint_name(record.name, record.at), 120)} asked:")
+        parts.append(markdown_code(record.decisive.query if record.decisive else ""))
+    return "\n\n".join(parts)
+
+
+def _checkpoint_row(report: ReleaseReport, record: CheckpointRecord) -> list[str]:
+    name = _text(checkpoint_name(record.name, record.at), 120)
+    said = record.decisive
+    if said is None:
+        return [name, "not reached", "–", "–", "–", "–", ""]
+    return [
+        _strong(name, said.outcome),
+        _strong(OUTCOME_WORDS[said.outcome], said.outcome),
+        show_value(said.value, said.unit),
+        show_value(said.limit, said.unit),
+        f"{said.sample:,}" if said.sample is not None else "–",
+        _when(report, said.at),
+        _text(said.why, 400),
+    ]
+
+
+def _with_query(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
+    return [r for r in records if r.decisive and r.decisive.query][:MAX_QUERIES]
+
+
+def _charts(report: ReleaseReport) -> str:
+    if not report.charts:
+        return ""
+    images = [chart_markdown(chart) for chart in report.charts[:MAX_CHARTS]]
+    more = len(report.charts) - MAX_CHARTS
+    return "\n\n".join(["## Signals", *images, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _requests(report: ReleaseReport) -> str:
+    if not report.requests:
+        return ""
+    silent = sum(1 for r in report.requests if r.status is None)
+    slowest = max(report.requests, key=lambda r: r.milliseconds)
+    line = (
+        f"{count(len(report.requests), 'request')} sent, {silent} without an answer; the slowest took "
+        f"{show_value(slowest.milliseconds / 1000, 'seconds')} ({_text(slowest.check, 80)})."
+    )
+    return f"## Requests\n\n{line} Each of them is in the table artifact requests-{report.release.slug}."
+
+
+def _deliveries(report: ReleaseReport) -> str:
+    if not report.deliveries:
+        return ""
+    lost = [d for d in report.deliveries if not d.ok]
+    line = f"{len(report.deliveries) - len(lost)} of {count(len(report.deliveries), 'message')} delivered."
+    rows = [[_text(d.message, 80), str(d.attempts), _text(d.error)] for d in lost]
+    return f"## Slack\n\n{line}" + (f"\n\n{_table(['Not delivered', 'Attempts', 'Why'], rows)}" if rows else "")
+
+
+def _notes(report: ReleaseReport) -> str:
+    return f"## Notes\n\n{_bullets(report.notes, 600)}" if report.notes else ""
+
+
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _table(head: list[str], rows: Sequence[list[str]]) -> str:
+    """Cells are Markdown already. At most MAX_ROWS rows, and how many more there are."""
+    more = len(rows) - MAX_ROWS
+    shown = [*rows[:MAX_ROWS], *([[f"and {more} more", *[""] * (len(head) - 1)]] if more > 0 else [])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *shown])
+
+
+def _bullets(lines: Sequence[str], limit: int) -> str:
+    more = len(lines) - MAX_NOTES
+    shown = [_text(line, limit) for line in lines[:MAX_NOTES]] + ([f"and {more} more"] if more > 0 else [])
+    return "\n".join(f"- {line}" for line in shown)
+
+
+def _strong(text: str, outcome: Outcome) -> str:
+    return text if outcome is Outcome.PASS else f"**{text}**"
+
+
+def _when(report: ReleaseReport, at: float) -> str:
+    return f"{offset(at, report.release.deployed_at)} ({rfc3339(at)[11:19]})"
+
+
+def _url(url: str) -> str:
+    """A URL that cannot leave the parentheses of its link."""
+    return "".join(c if c.isalnum() or c in "-._~:/?#@!$&'*+,;=%" else f"%{ord(c):02X}" for c in plain(url, 2000))

@@ -1,0 +1,205 @@
+"""What people are told on the way, in Slack: pure messages, and how they become Block Kit.
+
+A message is written in plain text first and rendered last. What renders it may redact it in between, while nothing is
+cut or escaped yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from firstwatch.model import CheckResult, Outcome, Verdict
+from firstwatch.report.model import CheckpointRecord, ReleaseReport, RollbackState
+from firstwatch.report.summary import evidence, headline, rollback_sentence, why
+from firstwatch.report.text import checkpoint_name, count, offset, plain, show_value
+
+# Slack's limits (docs.slack.dev/reference/block-kit and chat.postMessage); `text` is advised to stay under 4,000.
+MAX_BLOCKS, MAX_HEADER, MAX_SECTION, MAX_FIELDS, MAX_FIELD, MAX_TEXT, MAX_URL = 50, 150, 3000, 10, 2000, 4000, 3000
+MAX_ITEMS = 15  # more are counted, not listed: who is on call reads the first few
+
+_VERDICT_MARKS = {None: "👀", Verdict.HEALTHY: "✅", Verdict.UNHEALTHY: "❌", Verdict.INCONCLUSIVE: "⚠️"}
+_ROLLBACK_MARKS = {
+    RollbackState.SENT: "↩️",
+    RollbackState.ACCEPTED: "↩️",
+    RollbackState.FAILED: "🚨",
+    RollbackState.UNKNOWN: "🚨",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message in plain text. `kind` says what it is about in a word or two; `broadcast`: shown in the channel too,
+    not only in the release's thread."""
+
+    kind: str
+    title: str
+    text: str
+    facts: Sequence[tuple[str, str]] = ()  # name, value
+    items: Sequence[tuple[str, str]] = ()  # what, why
+    code: str = ""
+    footer: Sequence[str] = ()
+    url: str = ""
+    broadcast: bool = False
+
+
+# ── the messages ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def started(report: ReleaseReport) -> Message:
+    plan = [checkpoint_name(c.name, c.at) for c in report.checkpoints]
+    text = "It is smoke-tested now" + (f", then watched: {', '.join(plan)}." if plan else ".")
+    return _message(report, "started", f"👀 {_name(report)} is out and being verified", text)
+
+
+def smoke_failed(report: ReleaseReport) -> Message:
+    """One message for all checks that failed, with every attempt of each."""
+    failed = [c for c in report.checks if c.outcome is not Outcome.PASS]
+    return _message(
+        report,
+        "smoke failed",
+        f"❌ {_name(report)}: {len(failed)} of {count(len(report.checks), 'check')} failed",
+        "What the smoke test found:",
+        items=[(f"{c.name} ({c.request})", _attempts(c)) for c in failed],
+    )
+
+
+def checkpoint_failed(report: ReleaseReport, record: CheckpointRecord) -> Message:
+    said, name = record.decisive, checkpoint_name(record.name, record.at)
+    at = f" at {offset(said.at, report.release.deployed_at)}" if said else ""
+    return _message(
+        report,
+        f"{name} failed",
+        f"❌ {_name(report)}: {record.name} failed{at}",
+        said.why if said else "It was never judged.",
+        facts=evidence(said) if said else [],
+        code=said.query if said else "",
+    )
+
+
+def rollback(report: ReleaseReport) -> Message:
+    """How the rollback stands: sent, accepted, failed or unknown. Raises ValueError where there is none."""
+    if report.rollback is None:
+        raise ValueError(f"{report.release.id} has no rollback to tell of")
+    state = report.rollback.state
+    return _message(
+        report,
+        f"rollback {state}",
+        f"{_ROLLBACK_MARKS[state]} {_name(report)}: rollback {state}",
+        rollback_sentence(report.rollback),
+        items=[
+            (f"Attempt {n}, {offset(a.at, report.release.deployed_at)}", a.answer)
+            for n, a in enumerate(report.rollback.attempts, 1)
+        ],
+        broadcast=state in (RollbackState.FAILED, RollbackState.UNKNOWN),
+    )
+
+
+def verdict(report: ReleaseReport) -> Message:
+    """Healthy, unhealthy or inconclusive, why, and what is asked of people."""
+    wanted = [("What to do", _ASK)] if report.verdict is Verdict.INCONCLUSIVE else []
+    return _message(
+        report,
+        "verdict",
+        f"{_VERDICT_MARKS[report.verdict]} {_name(report)}: {headline(report)}",
+        why(report),
+        items=[("Also", reason) for reason in report.reasons[1:]] + wanted,
+        broadcast=True,
+    )
+
+
+_ASK = "It was not rolled back, because nothing is proven against it. Look at the report and decide."
+
+
+def _message(report: ReleaseReport, kind: str, title: str, text: str, **rest: Any) -> Message:
+    dry = ["Dry run: nothing is rolled back"] if report.dry_run else []
+    return Message(kind, title, text, url=report.flow_run_url, footer=[*dry, report.release.id], **rest)
+
+
+def _name(report: ReleaseReport) -> str:
+    return f"{report.release.service} {report.release.version}"
+
+
+def _attempts(check: CheckResult) -> str:
+    """Why it failed; where it was tried several times, each of them."""
+    if len(check.attempts) < 2:
+        return check.why
+    return "; ".join(
+        f"attempt {n} ({show_value(a.elapsed, 'seconds')}): {plain(a.why) or 'passed'}"
+        for n, a in enumerate(check.attempts, 1)
+    )
+
+
+# ── Block Kit ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def render(message: Message) -> dict[str, Any]:
+    """`text` (what notifications show) and `blocks`: within Slack's limits, and with nothing live in what others wrote."""
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": _fit(message.title, MAX_HEADER, escaped=False)}},
+        _section(_fit(message.text, MAX_SECTION)),
+    ]
+    if message.facts:
+        facts = [_mrkdwn(_pair(name, value, MAX_FIELD)) for name, value in message.facts[:MAX_FIELDS]]
+        blocks.append({"type": "section", "fields": facts})
+    blocks += [_section(_pair(what, why, MAX_SECTION)) for what, why in message.items[:MAX_ITEMS]]
+    if (more := len(message.items) - MAX_ITEMS) > 0:
+        blocks.append(_section(f"and {more} more"))
+    if message.code:
+        blocks.append(_section(f"```{_fit(message.code.replace('`', '’'), MAX_SECTION - 6)}```"))
+    if footer := _footer(message):
+        blocks.append({"type": "context", "elements": [_mrkdwn(footer)]})
+    return {"text": _fit(f"{message.title}: {message.text}", MAX_TEXT), "blocks": blocks[:MAX_BLOCKS]}
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    """Verbatim: Slack makes no links, channels or mentions out of what it finds in the text."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _pair(name: str, value: str, limit: int) -> str:
+    head = f"*{_fit(name.replace('*', '∗'), 200)}*\n"
+    return head + _fit(value, limit - len(head))
+
+
+def _footer(message: Message) -> str:
+    parts = [_fit(part, 300) for part in message.footer]
+    if link := _link(message.url, "Open in Prefect"):
+        parts.insert(0, link)
+    return " · ".join(parts)
+
+
+def _link(url: str, words: str) -> str:
+    address = re.sub(r"[\s<>|\"]", lambda m: f"%{ord(m[0]):02X}", url).replace("&", "&amp;")
+    usable = url.startswith(("http://", "https://")) and len(address) <= MAX_URL - len(words) - 3
+    return f"<{address}|{words}>" if usable else ""
+
+
+def _fit(text: str, limit: int, *, escaped: bool = True) -> str:
+    """Plain text of at most `limit` characters as Slack counts them, with no entity cut in two and nobody called.
+    Never empty, which Slack would refuse."""
+    words = re.sub(r"@(?=here|channel|everyone)", "@\u2060", plain(text, limit), flags=re.IGNORECASE) or "–"
+    pieces = [_ESCAPES.get(c, c) if escaped else c for c in words]
+    if sum(map(_units, pieces)) <= limit:
+        return "".join(pieces)
+    kept, room = [], limit - 1
+    for piece in pieces:
+        room -= _units(piece)
+        if room < 0:
+            break
+        kept.append(piece)
+    return "".join(kept).rstrip() + "…"
+
+
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def _units(piece: str) -> int:
+    """UTF-16 units: the stricter way to count, in which an emoji is two."""
+    return len(piece.encode("utf-16-le", "surrogatepass")) // 2

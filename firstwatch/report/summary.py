@@ -1,0 +1,76 @@
+"""A report in a few words: the same in the markdown page and in Slack, so that they cannot disagree."""
+
+from __future__ import annotations
+
+from firstwatch.model import CheckResult, Judgement, Outcome, Verdict
+from firstwatch.report.model import ReleaseReport, RollbackRecord, RollbackState
+from firstwatch.report.text import OUTCOME_WORDS, count, show_value
+from firstwatch.units import show_duration
+
+_ROLLED_BACK = {
+    RollbackState.SENT: "Unhealthy, rollback sent",
+    RollbackState.ACCEPTED: "Rolled back",
+    RollbackState.FAILED: "Unhealthy, and the rollback failed",
+    RollbackState.UNKNOWN: "Unhealthy, and nobody knows whether it was rolled back",
+}
+
+
+def headline(report: ReleaseReport) -> str:
+    """The verdict and what came of it, in a few words without the release's name."""
+    match report.verdict:
+        case None:
+            return "Under observation"
+        case Verdict.HEALTHY:
+            return "Healthy"
+        case Verdict.INCONCLUSIVE:
+            return "Inconclusive"
+        case Verdict.UNHEALTHY:
+            if report.rollback:
+                return _ROLLED_BACK[report.rollback.state]
+            return "Unhealthy (dry run: not rolled back)" if report.dry_run else "Unhealthy, not rolled back"
+
+
+def why(report: ReleaseReport) -> str:
+    """The decisive reason; where none was given, what the verdict rests on."""
+    if report.reasons:
+        return report.reasons[0]
+    match report.verdict:
+        case None:
+            return "No verdict yet."
+        case Verdict.HEALTHY:
+            passed = sum(1 for c in report.checks if c.outcome is Outcome.PASS)
+            held = sum(1 for c in report.checkpoints if c.outcome is Outcome.PASS)
+            return f"{count(passed, 'check')} and {count(held, 'checkpoint')} passed."
+        case _:
+            return "No reason was recorded: that itself needs a look."
+
+
+def check_words(check: CheckResult) -> str:
+    return "✓ pass on retry" if check.passed_on_retry else OUTCOME_WORDS[check.outcome]
+
+
+def evidence(judgement: Judgement) -> list[tuple[str, str]]:
+    """What a judgement rests on, as name and value; what it does not know is left out."""
+    facts = []
+    if judgement.value is not None:
+        facts.append(("Value", show_value(judgement.value, judgement.unit)))
+    if judgement.limit is not None:
+        facts.append(("Limit", show_value(judgement.limit, judgement.unit)))
+    if judgement.sample is not None:
+        facts.append(("Sample", f"{judgement.sample:,}"))
+    if judgement.since is not None:
+        facts.append(("Over the last", show_duration(round(judgement.at - judgement.since))))
+    return facts
+
+
+def rollback_sentence(rollback: RollbackRecord) -> str:
+    how, tries = f"by {rollback.adapter.replace('_', ' ')}", count(len(rollback.attempts), "attempt")
+    match rollback.state:
+        case RollbackState.SENT:
+            return f"Sent {how}; no answer yet."
+        case RollbackState.ACCEPTED:
+            return f"Accepted {how}, after {tries}."
+        case RollbackState.FAILED:
+            return f"Failed {how}, after {tries}. The bad version is still out there: roll back by hand."
+        case RollbackState.UNKNOWN:
+            return f"Sent {how}, and no answer came. It is not sent again: look whether the old version is back."
