@@ -1,0 +1,117 @@
+"""Prepare a Prefect server for this checkout: work pool, deployments, and the automations that restart killed runs.
+
+Safe to repeat: whatever is there already is brought up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from datetime import timedelta
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events import EventTrigger, Posture
+from prefect.events.actions import ChangeFlowRunState
+from prefect.exceptions import ObjectAlreadyExists
+
+WORK_POOL = "production"
+OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.firstwatch"}
+TERMINAL = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+ENDED_OURS = {
+    f"prefect.flow-run.{name}" for name in ("Healthy", "RolledBack", "RollbackFailed", "Unhealthy", "Inconclusive")
+}
+
+
+def restart_automations() -> list[Automation]:
+    """A crashed run is scheduled again; a run whose process fell silent, or never started, counts as crashed.
+
+    They are proactive: a reactive trigger on the same events fires twice. Proactive triggers cannot expect
+    anything sooner than after 10 s.
+    """
+
+    def on_silence(
+        name: str, after: str, expect: set[str], within: timedelta, action: ChangeFlowRunState
+    ) -> Automation:
+        return Automation(
+            name=name,
+            description="Set up by `firstwatch setup`.",
+            trigger=EventTrigger(
+                after={after},
+                expect=expect,
+                match={"prefect.resource.id": "prefect.flow-run.*"},  # type: ignore[arg-type]
+                match_related=OURS,  # type: ignore[arg-type]
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=within,
+            ),
+            actions=[action],
+        )
+
+    started = {"prefect.flow-run.Pending", "prefect.flow-run.Running"}
+    return [
+        on_silence(
+            "firstwatch: go on after a crash",
+            after="prefect.flow-run.Crashed",
+            expect=started | {"prefect.flow-run.Scheduled", "prefect.flow-run.Restarting"},
+            within=timedelta(seconds=10),
+            action=ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="Restarting", message="Its process was killed; it goes on in a new one."
+            ),
+        ),
+        on_silence(
+            "firstwatch: a silent run has crashed",
+            after="prefect.flow-run.heartbeat",
+            expect={"prefect.flow-run.heartbeat"} | TERMINAL | ENDED_OURS,
+            within=timedelta(seconds=90),
+            action=ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat for 90 seconds."),
+        ),
+        on_silence(
+            "firstwatch: a run that never started has crashed",
+            after="prefect.flow-run.Pending",
+            expect={"prefect.flow-run.Running"} | TERMINAL | ENDED_OURS,
+            within=timedelta(seconds=60),
+            action=ChangeFlowRunState(state=StateType.CRASHED, message="Pending for 60 seconds without starting."),
+        ),
+    ]
+
+
+async def ensure_work_pool() -> None:
+    async with get_client() as client:
+        try:
+            await client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
+            print(f"work pool {WORK_POOL!r} created")
+        except ObjectAlreadyExists:
+            print(f"work pool {WORK_POOL!r} is there")
+
+
+async def ensure_automations() -> None:
+    for wanted in restart_automations():
+        try:
+            existing = await Automation.aread(name=wanted.name)
+        except ValueError:
+            await wanted.acreate()
+            print(f"automation {wanted.name!r} created")
+            continue
+        wanted.id = existing.id
+        await wanted.aupdate()
+        print(f"automation {wanted.name!r} brought up to date")
+
+
+def deploy() -> None:
+    """`prefect deploy --all`, from prefect.yaml in the current folder. Raises CalledProcessError with its output shown."""
+    subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=True)
+
+
+def main() -> None:
+    asyncio.run(ensure_work_pool())
+    deploy()
+    asyncio.run(ensure_automations())
+
+
+if __name__ == "__main__":
+    main()
