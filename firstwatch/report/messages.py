@@ -136,7 +136,7 @@ def _attempts(check: CheckResult) -> str:
 
 
 def render(message: Message) -> dict[str, Any]:
-    """`text` (what notifications show) and `blocks`: within Slack's limits, and with nothing live in what others wrote."""
+    """`text` (what notifications show) and `blocks`: within Slack's limits, nothing live in what others wrote."""
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _fit(message.title, MAX_HEADER, escaped=False)}},
         _section(_fit(message.text, MAX_SECTION)),
