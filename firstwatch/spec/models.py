@@ -1,4 +1,4 @@
-"""The service file, as types. Field by field what a user may write; `loading.py` says what is wrong with what they wrote.
+"""The service file, as types: field by field what a user may write. `loading.py` says what is wrong with it.
 
 Durations are given as `2m`, `500ms`, `1h30m` and held as seconds; percentages as `99%` and held as ratios (0..1).
 Secrets are given as `secret:NAME` and held as that name only: the value is looked up where it is used.
@@ -6,19 +6,23 @@ Secrets are given as `secret:NAME` and held as that name only: the value is look
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from firstwatch.units import parse_duration, parse_percent
 
 Seconds = Annotated[
     float,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]}
+    ),
 ]
 Ratio = Annotated[
-    float, BeforeValidator(parse_percent), WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]})
+    float,
+    BeforeValidator(parse_percent),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]}),
 ]
 
 
@@ -26,13 +30,20 @@ def _secret_name(text: str) -> str:
     """`secret:shop-password` → `shop-password`; anything else is refused, so that no secret stands in a file."""
     prefix, _, name = text.partition(":")
     if prefix != "secret" or not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError("a secret is named, not written: use secret:NAME (a Prefect Secret block, or the environment variable NAME)")
+        raise ValueError(
+            "a secret is named, not written; use secret:NAME (a Prefect Secret block, or the environment variable NAME)"
+        )
     return name
 
 
-SecretName = Annotated[str, AfterValidator(_secret_name), WithJsonSchema({"type": "string", "pattern": "^secret:[A-Za-z0-9_-]+$"})]
+SecretName = Annotated[
+    str,
+    AfterValidator(_secret_name),
+    WithJsonSchema({"type": "string", "pattern": "^secret:[A-Za-z0-9_-]+$", "examples": ["secret:shop-password"]}),
+]
 
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Model(BaseModel):
@@ -53,11 +64,11 @@ class Metrics(Model):
     prometheus: str = Field("", description="base URL of a Prometheus server; empty: use `scrape`")
     scrape: str = Field("", description="URL of the service's own metrics page, for the embedded source")
     headers: dict[str, str] = Field(default_factory=dict, description="sent with each query; values may be secret:NAME")
-    basic: BasicAuth | None = None
-    bearer: SecretName | None = None
-    ca_file: str | None = None
+    basic: BasicAuth | None = Field(None, description="user name and password for the Prometheus")
+    bearer: SecretName | None = Field(None, description="token for the Prometheus")
+    ca_file: str | None = Field(None, description="certificate authorities to trust, a PEM file")
     insecure: bool = Field(False, description="do not verify the TLS certificate")
-    timeout: Seconds = 10.0
+    timeout: Seconds = Field(10.0, description="of one query or scrape")
     every: Seconds = Field(15.0, description="how often the embedded source scrapes")
 
 
@@ -75,27 +86,31 @@ class Allowed(Model):
     """A request that is not a plain read, allowed by name and with its reason."""
 
     request: str = Field(description='method and path, e.g. "POST /auth/token"')
-    because: str = Field(min_length=3)
+    because: str = Field(min_length=3, description="why it does no harm in production")
 
 
 class Sandbox(Model):
     """How the service is told that a payment is not real. Payment paths are refused without it."""
 
-    header: str
+    header: str = Field(description="sent on these paths, and nowhere else")
     value: str
-    paths: list[str] = Field(min_length=1)
+    paths: list[str] = Field(min_length=1, description="paths (and all below them) that the service sandboxes")
 
 
 class Rules(Model):
-    requests_per_second: float = Field(5.0, gt=0, le=10_000)
-    account: Account | None = None
-    allow: list[Allowed] = Field(default_factory=list)
-    sandbox: Sandbox | None = None
+    requests_per_second: float = Field(
+        5.0, gt=0, le=10_000, description="one budget for all our traffic to the service, retries included"
+    )
+    account: Account | None = Field(None, description="the dedicated test account")
+    allow: list[Allowed] = Field(
+        default_factory=list, description="GET, HEAD and OPTIONS are free; anything else is listed here"
+    )
+    sandbox: Sandbox | None = Field(None, description="without it, payment paths are refused")
     hosts: list[str] = Field(default_factory=list, description="hosts that may be asked besides that of base_url")
     redirects: int = Field(0, ge=0, le=10, description="how many redirects are followed; each hop is judged again")
     max_body: int = Field(1_000_000, gt=0, description="bytes of an answer that are read; a longer one is a failure")
     timeout: Seconds = Field(10.0, description="total time of one request, connect to last byte")
-    ca_file: str | None = None
+    ca_file: str | None = Field(None, description="certificate authorities to trust, a PEM file")
     insecure: bool = Field(False, description="do not verify the service's TLS certificate")
 
 
@@ -105,22 +120,31 @@ class Rules(Model):
 class Request(Model):
     """One request: exactly one of get, head, options, post, put, patch, delete, and what it carries."""
 
-    get: str | None = None
-    head: str | None = None
-    options: str | None = None
-    post: str | None = None
-    put: str | None = None
-    patch: str | None = None
-    delete: str | None = None
-    headers: dict[str, str] = Field(default_factory=dict)
+    get: str | None = Field(None, description="path and query, below base_url")
+    head: str | None = Field(None, description="path and query, below base_url")
+    options: str | None = Field(None, description="path and query, below base_url")
+    post: str | None = Field(None, description="path; must be listed under rules.allow")
+    put: str | None = Field(None, description="path; must be listed under rules.allow")
+    patch: str | None = Field(None, description="path; must be listed under rules.allow")
+    delete: str | None = Field(None, description="path; must be listed under rules.allow")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="besides those that mark the request as synthetic"
+    )
     json_body: Any = Field(None, alias="json", description="sent as JSON")
-    form: dict[str, str] | None = None
-    body: str | None = None
-    timeout: Seconds | None = None
+    form: dict[str, str] | None = Field(None, description="sent as a form")
+    body: str | None = Field(None, description="sent as it is")
+    timeout: Seconds | None = Field(None, description="total time of one try; left out: that of rules")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> Self:
+        named = [method.lower() for method in METHODS if getattr(self, method.lower()) is not None]
+        if len(named) != 1:
+            raise ValueError(f"{' and '.join(named) or 'no request'}: a check sends one; give one of get, post, …")
+        return self
 
     @property
     def method(self) -> Method:
-        return next(m for m in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE") if getattr(self, m.lower()) is not None)  # type: ignore[return-value]
+        return next(method for method in METHODS if getattr(self, method.lower()) is not None)
 
     @property
     def path(self) -> str:
@@ -129,63 +153,106 @@ class Request(Model):
 
 
 class Check(Request):
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="as people read it in the report")
     expect: list[str] = Field(min_length=1, description="CEL conditions over status, headers, json, text, elapsed")
     retries: int = Field(1, ge=0, le=5, description="how often a failure is confirmed before it counts")
-    retry_delay: Seconds = 1.0
+    retry_delay: Seconds = Field(1.0, description="how long is waited before a failure is confirmed")
 
 
 class VersionCheck(Model):
-    """The new release is the one that answers: `equals` must be the version under test, on each of several connections."""
+    """The new release is the one that answers: `equals` gives the version under test on each of several connections."""
 
-    get: str
+    get: str = Field(description="where the service names its version")
     equals: str = Field("json.version", description="CEL expression of the version that the answer names")
-    connections: int = Field(3, ge=1, le=10)
+    connections: int = Field(3, ge=1, le=10, description="distinct connections on which it must answer")
     within: Seconds = Field(20.0, description="how long the rollout may take until the new version answers")
 
 
 class Smoke(Model):
     budget: Seconds = Field(120.0, description="hard: what has not answered by then has failed")
-    version: VersionCheck | None = None
-    checks: list[Check] = Field(min_length=1)
+    version: VersionCheck | None = Field(None, description="passes before any check is sent")
+    checks: list[Check] = Field(min_length=1, description="sent side by side")
 
 
 # ── objectives, signals, window ──────────────────────────────────────────────────────────────────────────────
 
 
 class Objectives(Model):
-    availability: Ratio = 0.99
-    latency: dict[Annotated[str, Field(pattern=r"^p\d{2,3}$")], Seconds] = Field(default_factory=lambda: {"p95": 0.5})
+    availability: Ratio = Field(0.99, description="share of requests that must not be errors")
+    latency: dict[Annotated[str, Field(pattern=r"^p\d{2,3}$")], Seconds] = Field(
+        default_factory=lambda: {"p95": 0.5}, description="quantile: time, for example p95: 500ms"
+    )
 
 
 class Signals(Model):
     """PromQL selectors (or, for memory and db_pool, any PromQL that gives one series). Empty means the default name."""
 
-    requests: str = ""
-    errors: str = ""
+    requests: str = Field("", description="a counter of all requests")
+    errors: str = Field("", description="a counter of the requests that failed")
     latency: str = Field("", description="a histogram's name and labels, without _bucket")
-    memory: str = ""
-    db_pool: str = ""
+    memory: str = Field("", description="a gauge in bytes")
+    db_pool: str = Field("", description="a gauge of connections in use")
+
+
+JUDGES: dict[str, tuple[str, ...]] = {
+    "errors": ("proportion",),
+    "latency": ("proportion",),
+    "memory": ("trend", "creep"),
+    "db_pool": ("trend", "creep"),
+}
+"""Which judges fit a signal; the first one is meant where none is named."""
 
 
 class Checkpoint(Model):
     """A judge that starts at `at` after the deploy and keeps watching until the window ends."""
 
-    at: Seconds
-    name: str
-    signal: Literal["errors", "latency", "memory", "db_pool"] | None = None
-    judge: Literal["proportion", "trend", "creep"] | None = None
+    at: Seconds = Field(description="how long after the deploy it starts")
+    name: str = Field(min_length=1, description="as people read it in the report")
+    signal: Literal["errors", "latency", "memory", "db_pool"] | None = Field(None, description="what is judged")
+    judge: Literal["proportion", "trend", "creep"] | None = Field(
+        None, description="left out: proportion for errors and latency, trend for memory and db_pool"
+    )
     query: str | None = Field(None, description="PromQL that gives one value; needs `expect`")
     expect: str | None = Field(None, description="CEL condition over value")
     quantile: str | None = Field(None, description="which latency objective is held; the first one if left out")
-    limit: Ratio | None = Field(None, description="for trend and creep: growth over the whole window that is still all right")
+    limit: Ratio | None = Field(
+        None, description="for trend and creep: growth over the whole window that is still all right"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_judge(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("judge") is None and given.get("signal") in JUDGES:
+            return {**given, "judge": JUDGES[given["signal"]][0]}
+        return given
+
+
+DEFAULT_CHECKPOINTS: tuple[Checkpoint, ...] = (
+    Checkpoint(at=0, name="error rate", signal="errors", judge="proportion"),
+    Checkpoint(at=120, name="p95 latency", signal="latency", judge="proportion"),
+    Checkpoint(at=300, name="memory trend", signal="memory", judge="trend"),
+    Checkpoint(at=600, name="DB connections", signal="db_pool", judge="trend"),
+    Checkpoint(at=1800, name="memory creep", signal="memory", judge="creep"),
+)
 
 
 class Window(Model):
-    checkpoints: list[Checkpoint] = Field(min_length=1)
-    look_every: Seconds | None = Field(None, description="how often what is reached is judged again; left out: 15s, or 1/120 of a short window")
+    """May be written as a plain list of checkpoints too."""
+
+    checkpoints: list[Checkpoint] = Field(
+        default_factory=lambda: list(DEFAULT_CHECKPOINTS), min_length=1, description="left out: the five usual ones"
+    )
+    look_every: Seconds | None = Field(
+        None, description="how often what is reached is judged again; left out: 15s, or 1/120 of a short window"
+    )
     min_sample: int = Field(50, ge=1, description="requests without which no proportion is judged")
-    alpha: float = Field(0.001, gt=0, lt=0.5, description="chance that a healthy release is rolled back, over all checkpoints and looks")
+    alpha: float = Field(
+        0.001, gt=0, lt=0.5, description="chance that a healthy release is rolled back, over all checkpoints and looks"
+    )
+
+
+def _window_of_list(given: Any) -> Any:
+    return {"checkpoints": given} if isinstance(given, list) else given
 
 
 # ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +266,9 @@ class Webhook(Model):
 
 
 class Command(Model):
-    run: list[str] = Field(min_length=1, description="argument list; {service}, {version} and {release_id} are filled in")
+    run: list[str] = Field(
+        min_length=1, description="argument list; {service}, {version} and {release_id} are filled in"
+    )
     timeout: Seconds = 300.0
 
 
@@ -221,47 +290,42 @@ class PrefectDeployment(Model):
 class Rollback(Model):
     """Exactly one of the four ways to bring the old version back."""
 
-    webhook: Webhook | None = None
-    command: Command | None = None
-    github_workflow: GithubWorkflow | None = None
-    prefect_deployment: PrefectDeployment | None = None
+    webhook: Webhook | None = Field(None, description="POST to a URL, signed, with an Idempotency-Key")
+    command: Command | None = Field(None, description="run a program")
+    github_workflow: GithubWorkflow | None = Field(None, description="dispatch a GitHub workflow")
+    prefect_deployment: PrefectDeployment | None = Field(None, description="run a Prefect deployment")
     retries: int = Field(3, ge=0, le=10, description="further tries after an attempt that provably did not get through")
-    confirm: Seconds = Field(0.0, description="how long to wait until the bad version no longer answers; 0: the hook's word is taken")
+    confirm: Seconds = Field(
+        0.0, description="how long to wait until the bad version no longer answers; 0: the hook's word is taken"
+    )
 
 
 class Slack(Model):
     """An incoming webhook, or a bot token and a channel (which allows one thread a release)."""
 
-    webhook: SecretName | None = None
-    token: SecretName | None = None
-    channel: str | None = None
+    webhook: SecretName | None = Field(None, description="an incoming webhook's URL")
+    token: SecretName | None = Field(None, description="a bot's; needs a channel")
+    channel: str | None = Field(None, description="name or id, for the bot token")
     api_url: str = Field("https://slack.com/api/", description="base URL of the Web API")
 
 
 class Alerts(Model):
-    slack: Slack | None = None
+    slack: Slack | None = Field(None, description="where people are told")
 
 
 # ── the whole file ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Service(Model):
-    service: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    base_url: str
-    metrics: Metrics = Field(default_factory=Metrics)
-    rules: Rules = Field(default_factory=Rules)
-    smoke: Smoke | None = None
-    objectives: Objectives = Field(default_factory=Objectives)
-    signals: Signals = Field(default_factory=Signals)
-    window: Window = Field(default_factory=lambda: Window(checkpoints=list(DEFAULT_CHECKPOINTS)))
-    rollback: Rollback | None = None
-    alerts: Alerts = Field(default_factory=Alerts)
-
-
-DEFAULT_CHECKPOINTS = (
-    Checkpoint(at=0, name="error rate", signal="errors", judge="proportion"),
-    Checkpoint(at=120, name="p95 latency", signal="latency", judge="proportion"),
-    Checkpoint(at=300, name="memory trend", signal="memory", judge="trend"),
-    Checkpoint(at=600, name="DB connections", signal="db_pool", judge="trend"),
-    Checkpoint(at=1800, name="memory creep", signal="memory", judge="creep"),
-)
+    service: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the service's name")
+    base_url: str = Field(description="http or https; every path is below it")
+    metrics: Metrics = Field(default_factory=Metrics, description="where measurements come from")
+    rules: Rules = Field(default_factory=Rules, description="what our requests may do in production")
+    smoke: Smoke | None = Field(None, description="the critical path, tried right after the deploy")
+    objectives: Objectives = Field(default_factory=Objectives, description="what the service is held against")
+    signals: Signals = Field(default_factory=Signals, description="the series that say how the service is")
+    window: Annotated[Window, BeforeValidator(_window_of_list)] = Field(
+        default_factory=Window, description="what is watched after the deploy; left out: the five usual ones"
+    )
+    rollback: Rollback | None = Field(None, description="how the old version is brought back")
+    alerts: Alerts = Field(default_factory=Alerts, description="who is told")
