@@ -1,0 +1,341 @@
+"""The one HTTP transport that every synthetic request passes: here live the rules of testing in production.
+
+    async with open_transport(service, logger=log) as transport:
+        attempt = await run_check(transport, check, conditions, deadline_monotonic=…, clock=time.time)
+
+Works without Prefect. Nothing raised, recorded or logged here holds a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+import httpcore
+import httpx
+
+from firstwatch import rules
+from firstwatch.answer import Answer, NoAnswer, read_answer, retry_after
+from firstwatch.conditions import Condition
+from firstwatch.model import Attempt, Outcome, RequestRecord, as_json
+from firstwatch.redaction import Redactor, Secret
+from firstwatch.rules import Refused
+from firstwatch.spec.models import Check, Request, Service
+from firstwatch.units import show_duration
+from tasks import wire
+from tasks.budget import Budget, BudgetExhausted, open_budget
+from tasks.secrets import SecretMissing, load_secret
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+_DEFAULT_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Cache-Control": "no-cache"}
+_SECRET = re.compile(r"secret:([A-Za-z0-9_-]+)")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """One request as it will be sent. Never shown: it holds secrets."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    check: str
+    attempt: int
+    came_from: tuple[str, ...] = ()  # redacted URLs
+
+
+class Transport:
+    """Sends requests to one service under its rules. `records` lists all that was sent or refused, redacted."""
+
+    def __init__(self, service: Service, budget: Budget, logger: Logger, clock: Callable[[], float]) -> None:
+        self.records: list[RequestRecord] = []
+        self.redactor = Redactor()
+        self._rules = service.rules
+        self._base_url = str(httpx.URL(service.base_url))
+        self._budget = budget
+        self._logger = logger
+        self._clock = clock
+        self._secrets: dict[str, Secret] = {}
+        base = httpx.URL(service.base_url)
+        self._resolver = wire.Resolver(base.raw_host.decode("ascii"), _port(base))
+        self._wire = self._new_wire()
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+    async def send(
+        self, check: str, attempt: int, request: Request, *, deadline: float, fresh_connection: bool = False
+    ) -> Answer | NoAnswer:
+        """Send the request of a check. `deadline` is when the suite ends (monotonic seconds): nothing outlives it.
+
+        Raises nothing for what the service or the network does: that is a NoAnswer.
+        """
+        try:
+            hop = await self._prepare(check, attempt, request)
+        except (SecretMissing, httpx.InvalidURL, ValueError, TypeError) as wrong:
+            return self._not_sent(_Hop(request.method, request.path, {}, b"", check, attempt), _safe_text(wrong))
+        verdict = rules.judge_request(
+            hop.method, hop.url, hop.headers, hop.body, rules=self._rules, base_url=self._base_url
+        )
+        if isinstance(verdict, Refused):
+            return self._not_sent(hop, f"refused: {verdict.why}")
+        hop = _with_headers(hop, verdict.headers)
+        timeout = request.timeout if request.timeout is not None else self._rules.timeout
+        async with self._connection(fresh_connection) as connection:
+            return await self._follow(hop, connection, timeout, deadline)
+
+    # ── from the file's request to what is sent ──────────────────────────────────────────────────────────────
+
+    async def _prepare(self, check: str, attempt: int, request: Request) -> _Hop:
+        """Raises SecretMissing, and ValueError or TypeError for what cannot be a request."""
+        if _SECRET.search(request.path):
+            raise ValueError("a secret stands in the URL, where logs would show it; send it in a header or the body")
+        url = str(httpx.URL(rules.target_url(self._base_url, request.path)))
+        headers = httpx.Headers(_DEFAULT_HEADERS)
+        body = b""
+        if request.json_body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(await self._filled(request.json_body), allow_nan=False).encode()
+        elif request.form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(await self._filled(request.form)).encode()
+        elif request.body is not None:
+            body = str(await self._filled(request.body)).encode()
+        headers.update(await self._filled(request.headers))
+        return _Hop(request.method, url, dict(headers), body, check, attempt)
+
+    async def _filled(self, value: Any) -> Any:
+        """The value with each secret:NAME in its texts replaced."""
+        if isinstance(value, dict):
+            return {key: await self._filled(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [await self._filled(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        for name in set(_SECRET.findall(value)) - self._secrets.keys():
+            secret = await load_secret(name)
+            self.redactor.add(secret.reveal())
+            self._secrets[name] = secret
+        return _SECRET.sub(lambda found: self._secrets[found[1]].reveal(), value)
+
+    # ── hops ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self, hop: _Hop, connection: wire.Wire, timeout: float, deadline: float) -> Answer | NoAnswer:
+        spent = 0.0
+        while True:
+            answer = await self._exchange(hop, connection, timeout - spent, deadline)
+            if isinstance(answer, NoAnswer):
+                return answer if answer.elapsed is None else replace(answer, elapsed=spent + answer.elapsed)
+            spent += answer.elapsed
+            answer = replace(answer, elapsed=spent, redirected_from=hop.came_from)
+            location = answer.headers.get("location")
+            if not self._rules.redirects or answer.status not in _REDIRECTS or location is None:
+                return answer
+            following = self._next_hop(hop, location)
+            if isinstance(following, NoAnswer):
+                return replace(following, elapsed=spent)
+            hop = following
+
+    def _next_hop(self, hop: _Hop, location: str) -> _Hop | NoAnswer:
+        """The request to where the redirect leads, judged again; or why it is not followed, which fails the check."""
+        try:
+            target = str(httpx.URL(hop.url).join(location).copy_with(fragment=None))
+        except (httpx.InvalidURL, ValueError):
+            return NoAnswer(Outcome.FAIL, "redirects to something that is no URL")
+        shown = self.redactor.url(target)
+        if len(hop.came_from) == self._rules.redirects:
+            return NoAnswer(Outcome.FAIL, f"redirects more than {self._rules.redirects} times, at last to {shown}")
+        headers = rules.headers_for_hop(hop.headers, hop.url, target)
+        verdict = rules.judge_redirect(hop.method, hop.url, target, headers, rules=self._rules, base_url=self._base_url)
+        came_from = (*hop.came_from, self.redactor.url(hop.url))
+        following = replace(hop, url=target, headers=headers, body=b"", came_from=came_from)
+        if isinstance(verdict, Refused):
+            why = self.redactor.text(f"redirects to {shown}, which is refused: {verdict.why}")
+            self._record(following, self._clock(), wire.Progress(), 0.0, "", why)
+            return NoAnswer(Outcome.FAIL, why)
+        return _with_headers(following, verdict.headers)
+
+    async def _exchange(self, hop: _Hop, connection: wire.Wire, timeout: float, deadline: float) -> Answer | NoAnswer:
+        """One request and its answer, within `timeout` seconds from connect to last byte, and before the deadline."""
+        try:
+            await self._budget.take(deadline - time.monotonic())
+        except BudgetExhausted as late:
+            return self._not_sent(hop, f"not sent: {late}")
+        limit = min(timeout, deadline - time.monotonic())
+        if limit <= 0:
+            return self._not_sent(hop, "not sent: the time was up")
+        trace_id, progress = os.urandom(16).hex(), wire.Progress()
+        at, started = self._clock(), time.monotonic()
+        answer: Answer | None = None
+        outcome, why = Outcome.FAIL, ""
+        try:
+            async with asyncio.timeout(limit):
+                response, body = await self._talk(hop, connection, trace_id, progress)
+            answer = _read(response, body, time.monotonic() - started, progress.bytes)
+        except (TimeoutError, httpcore.TimeoutException):
+            ending = ", when the suite's time was up" if limit < timeout else ""
+            why = f"no answer within {show_duration(round(limit, 2))}{ending} ({progress})"
+        except wire.TooLong:
+            why = f"answer longer than {_show_bytes(self._rules.max_body)}"
+        except wire.AddressRefused as refused:
+            outcome = Outcome.FAIL if hop.came_from else Outcome.ERROR
+            why = f"refused: {refused}"
+        except httpcore.LocalProtocolError as ours:
+            outcome, why = Outcome.ERROR, wire.describe(ours)
+        except (httpcore.NetworkError, httpcore.ProtocolError, wire.Undecodable, OSError) as broken:
+            why = wire.describe(broken)
+        except Exception as bug:  # its text might quote the request
+            outcome, why = Outcome.ERROR, f"the checker itself failed ({type(bug).__name__})"
+        elapsed = time.monotonic() - started
+        self._record(hop, at, progress, elapsed, trace_id, why)
+        if answer is None:
+            return NoAnswer(outcome, why, elapsed)
+        if answer.status in (429, 503):
+            self._budget.back_off(retry_after(answer.headers, self._clock()))
+        return answer
+
+    async def _talk(
+        self, hop: _Hop, connection: wire.Wire, trace_id: str, progress: wire.Progress
+    ) -> tuple[httpcore.Response, bytes]:
+        headers = {**hop.headers, "traceparent": f"00-{trace_id}-{os.urandom(8).hex()}-01"}
+        request = httpx.Request(hop.method, hop.url, headers=headers, content=hop.body or None)
+        url = request.url
+        await self._resolver.addresses(url.raw_host.decode("ascii"), _port(url))
+        response = await connection.handle_async_request(
+            httpcore.Request(
+                hop.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=hop.body,
+                extensions={"trace": progress.trace},
+            )
+        )
+        progress.status = response.status
+        try:
+            return response, await wire.read_body(response, self._rules.max_body, progress)
+        finally:
+            await response.aclose()
+
+    def _new_wire(self) -> wire.Wire:
+        return wire.open_wire(wire.tls_context(self._rules.ca_file, self._rules.insecure), self._resolver)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, fresh: bool) -> AsyncIterator[wire.Wire]:
+        """The run's connections, or one that nobody has used and nobody will."""
+        if not fresh:
+            yield self._wire
+            return
+        alone = self._new_wire()
+        try:
+            yield alone
+        finally:
+            await alone.aclose()
+
+    # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _not_sent(self, hop: _Hop, why: str) -> NoAnswer:
+        why = self.redactor.text(why)
+        self._record(hop, self._clock(), wire.Progress(), 0.0, "", why)
+        return NoAnswer(Outcome.ERROR, why)
+
+    def _record(self, hop: _Hop, at: float, progress: wire.Progress, elapsed: float, trace_id: str, error: str) -> None:
+        record = RequestRecord(
+            at=at,
+            check=hop.check,
+            attempt=hop.attempt,
+            method=hop.method,
+            url=self.redactor.url(hop.url),
+            status=progress.status,
+            bytes=progress.bytes,
+            milliseconds=round(elapsed * 1000, 1),
+            trace_id=trace_id,
+            error=self.redactor.text(error),
+        )
+        self.records.append(record)
+        self._logger.info(json.dumps(as_json(record), ensure_ascii=False))
+
+
+@contextlib.asynccontextmanager
+async def open_transport(
+    service: Service,
+    *,
+    logger: Logger,
+    clock: Callable[[], float] = time.time,
+    budget: Budget | None = None,
+) -> AsyncIterator[Transport]:
+    """The transport of a run, with one TLS context, one connection pool and the service's budget."""
+    async with contextlib.AsyncExitStack() as stack:
+        if budget is None:
+            budget = await stack.enter_async_context(open_budget(service.service, service.rules.requests_per_second))
+        transport = Transport(service, budget, logger, clock)
+        stack.push_async_callback(transport.aclose)
+        yield transport
+
+
+async def run_check(
+    transport: Transport,
+    check: Check,
+    conditions: Sequence[Condition],
+    *,
+    deadline_monotonic: float,
+    clock: Callable[[], float] = time.time,
+    attempt: int = 1,
+) -> Attempt:
+    """One attempt of a check: its request, and every condition on the answer. `why` names all that do not hold.
+
+    No answer is a FAIL, a request that was never sent an ERROR. A pass has a `why` only if a cache answered.
+    """
+    at = clock()
+    answer = await transport.send(check.name, attempt, check, deadline=deadline_monotonic)
+    if isinstance(answer, NoAnswer):
+        return Attempt(answer.outcome, answer.why, at, answer.elapsed)
+    if not conditions:
+        return Attempt(Outcome.ERROR, "the check expects nothing", at, answer.elapsed, answer.status)
+    values = answer.names()
+    judged = [condition.holds(values) for condition in conditions]
+    why = [each.why for each in judged if not each.held]
+    outcome = Outcome.FAIL if why else Outcome.PASS
+    if why and answer.json_why and any(path[0] == "json" for condition in conditions for path in condition.paths):
+        why.append(answer.json_why)
+    if answer.cached:
+        why.append(f"a cache answered ({answer.cached})")
+    return Attempt(outcome, transport.redactor.text("; ".join(why)), at, answer.elapsed, answer.status)
+
+
+def _with_headers(hop: _Hop, headers: Mapping[str, str]) -> _Hop:
+    return replace(hop, headers={**hop.headers, **{name.lower(): value for name, value in headers.items()}})
+
+
+def _read(response: httpcore.Response, body: bytes, elapsed: float, wire_bytes: int) -> Answer:
+    told = httpx.Response(response.status, headers=response.headers)
+    charset = told.charset_encoding or "utf-8"
+    return read_answer(
+        response.status, dict(told.headers), body, charset=charset, elapsed=elapsed, wire_bytes=wire_bytes
+    )
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _safe_text(wrong: Exception) -> str:
+    """The text of an error that we raised ourselves; of another one only its kind, for it may quote a value."""
+    if isinstance(wrong, UnicodeError):
+        return "the request cannot be written: a header holds letters that HTTP does not allow there"
+    ours = isinstance(wrong, SecretMissing) or type(wrong) is ValueError
+    return str(wrong) if ours else f"the request cannot be written ({type(wrong).__name__})"
+
+
+def _show_bytes(count: int) -> str:
+    return f"{count / 1_000_000:g} MB" if count >= 1_000_000 else f"{count:,} bytes"

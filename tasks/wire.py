@@ -1,0 +1,244 @@
+"""The last step before the network: marks every request, connects only to addresses that were checked, reads no more
+than it may, and says in plain words what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+import ssl
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore
+import httpx
+
+from firstwatch import rules
+
+SYNTHETIC_HEADERS = {"X-Synthetic-Request": "true", "User-Agent": "SyntheticMonitor/1.0"}
+_MARKS = [(name.encode(), value.encode()) for name, value in SYNTHETIC_HEADERS.items()]
+_MARKED = frozenset(name.lower() for name, _ in _MARKS)
+
+_FIRST_ADDRESSES = 2.0  # seconds for an address, where there are more to try
+_CHUNK = 65_536
+
+
+class AddressRefused(Exception):
+    """The host's name leads to an address that is not asked."""
+
+
+class TooLong(Exception):
+    """There is more of the answer than may be read."""
+
+
+class Undecodable(Exception):
+    """The body's content encoding is unknown or broken."""
+
+
+class Wire(httpcore.AsyncConnectionPool):
+    """A connection pool that marks each request as synthetic, whatever stands in it already."""
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        request.headers = [(name, value) for name, value in request.headers if name.lower() not in _MARKED] + _MARKS
+        return await super().handle_async_request(request)
+
+
+def open_wire(tls: ssl.SSLContext, resolver: Resolver) -> Wire:
+    """A wire with connections of its own. Close it with aclose()."""
+    return Wire(
+        ssl_context=tls,
+        max_connections=None,
+        max_keepalive_connections=100,
+        keepalive_expiry=5.0,
+        network_backend=_CheckedBackend(resolver),
+    )
+
+
+@functools.cache
+def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    """One context a process and setting: making one costs 25 ms. The environment's proxies and CAs do not count."""
+    if insecure:
+        return httpx.create_ssl_context(verify=False, trust_env=False)
+    return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+
+
+# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Resolver:
+    """Looks a host up once, and gives only the addresses that may be connected to."""
+
+    def __init__(self, base_host: str, base_port: int) -> None:
+        self._base = base_host, base_port
+        self._known: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Raises socket.gaierror for an unknown host and AddressRefused if no address may be asked."""
+        found = await self._look_up(host, port)
+        local = any(map(rules.is_local_address, await self._look_up(*self._base)))
+        allowed = [address for address in found if not rules.is_forbidden_address(address, local)]
+        if not allowed:
+            raise AddressRefused(f"{host} leads to {found[0]}, an inside address that is not asked")
+        return allowed
+
+    def forget(self, host: str, port: int) -> None:
+        """Look it up anew next time: nothing listens there."""
+        self._known.pop((host, port), None)
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        task = self._known.get((host, port))
+        if task is None:
+            task = self._known[host, port] = asyncio.create_task(_addresses_of(host, port))
+        try:
+            return await asyncio.shield(task)
+        except OSError:
+            self.forget(host, port)
+            raise
+
+
+async def _addresses_of(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    )
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to the resolver's addresses. TLS still verifies the host's name: httpcore passes that on by itself."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        *first, last = await self._resolver.addresses(host, port)
+        for address in first:
+            try:
+                return await self._backend.connect_tcp(address, port, _FIRST_ADDRESSES, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        try:
+            return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
+        except httpcore.ConnectError:
+            self._resolver.forget(host, port)
+            raise
+
+
+# ── progress and bodies ──────────────────────────────────────────────────────────────────────────────────────
+
+
+_STAGES = {
+    "connection.connect_tcp.started": "not connected",
+    "connection.start_tls.started": "connected, the TLS handshake did not end",
+    "http11.send_request_headers.started": "connected, headers never came",
+}
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a request has come."""
+
+    stage: str = "the host's name was not resolved"
+    status: int | None = None
+    bytes: int = 0
+
+    async def trace(self, event: str, _: Any) -> None:
+        """httpcore's trace hook."""
+        self.stage = _STAGES.get(event, self.stage)
+
+    def __str__(self) -> str:
+        return self.stage if self.status is None else f"status {self.status} and {self.bytes} bytes came, not the end"
+
+
+async def read_body(response: httpcore.Response, limit: int, progress: Progress) -> bytes:
+    """The decoded body, of at most `limit` bytes on the wire and decoded. Raises TooLong, Undecodable."""
+    encoding = httpx.Headers(response.headers).get("content-encoding", "").strip().lower()
+    inflater = _Inflater() if encoding in ("gzip", "x-gzip", "deflate") else None
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        if inflater is None and encoding not in ("", "identity"):
+            raise Undecodable(f"its content encoding {encoding[:40]!r} was not asked for")
+        progress.bytes += len(chunk)
+        for piece in inflater(chunk) if inflater else (chunk,):
+            body += piece
+            if max(len(body), progress.bytes) > limit:
+                raise TooLong
+    if inflater and progress.bytes and not inflater.ended:
+        raise Undecodable("its compressed body ends too early")
+    return bytes(body)
+
+
+class _Inflater:
+    """gzip and deflate, a piece at a time: a bomb is noticed at its first piece too many."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, as its header says
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            while chunk:
+                if self._inflate.eof:
+                    self._inflate = zlib.decompressobj(wbits=47)
+                yield self._inflate.decompress(chunk, _CHUNK)
+                chunk = self._inflate.unconsumed_tail or self._inflate.unused_data
+        except zlib.error:
+            raise Undecodable("its compressed body is broken") from None
+
+    @property
+    def ended(self) -> bool:
+        return self._inflate.eof
+
+
+# ── failures in plain words ──────────────────────────────────────────────────────────────────────────────────
+
+
+def describe(broken: BaseException) -> str:
+    """What went wrong, for the person on call. Never quotes the request: it may hold secrets."""
+    chain = list(_chain(broken))
+    for cause in chain:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: {cause.verify_message or 'the certificate does not verify'}"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {(cause.reason or 'handshake failed').lower().replace('_', ' ')}"
+        if isinstance(cause, socket.gaierror):
+            known = cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+            return "DNS: no such host" if known else f"DNS: {cause.strerror or 'the name server did not answer'}"
+    for cause in chain:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, ConnectionResetError | BrokenPipeError):
+            return "connection reset"
+        if isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return "no route to the host"
+    if isinstance(broken, httpcore.LocalProtocolError):
+        return "the request could not be written: a header holds characters that HTTP does not allow"
+    if isinstance(broken, httpcore.RemoteProtocolError):
+        return f"the answer breaks HTTP: {str(broken)[:200]}"
+    if isinstance(broken, Undecodable):
+        return f"the answer cannot be read: {broken}"
+    return f"the connection failed ({type(broken).__name__})"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        error = left.pop(0)
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        left += [error.__cause__, error.__context__]
+        if isinstance(error, BaseExceptionGroup):
+            left += error.exceptions
