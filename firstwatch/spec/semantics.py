@@ -1,0 +1,305 @@
+"""What can be wrong with a service file although every single field is in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from firstwatch.conditions import (
+    HTTP_NAMES,
+    QUERY_NAMES,
+    ConditionError,
+    compile_condition,
+    compile_expression,
+)
+from firstwatch.selector import SelectorError, is_plain, parse
+from firstwatch.spec import plan
+from firstwatch.spec.diagnostics import Finding, did_you_mean
+from firstwatch.spec.models import JUDGES, Check, Checkpoint, Service, Smoke
+from firstwatch.spec.signals import LEAST_LOOK, window_length
+from firstwatch.units import show_duration
+
+Loc = tuple[str | int, ...]
+
+
+def findings(service: Service) -> Iterator[Finding]:
+    """Every fault of meaning in the service, in the order of the file's sections."""
+    yield from _url(("base_url",), service.base_url)
+    yield from _metrics(service)
+    yield from plan.findings(service)
+    if service.smoke is not None:
+        yield from _smoke(service, service.smoke)
+    yield from _objectives(service)
+    yield from _signals(service)
+    yield from _window(service)
+    yield from _rollback(service)
+    yield from _alerts(service)
+
+
+def _url(loc: Loc, url: str) -> Iterator[Finding]:
+    """A base URL must be http(s) and plain. The URL itself is not shown: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    name = f"`{loc[-1]}`"
+    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
+        yield Finding(loc, f"{name} is not an http or https URL", "for example https://shop.example.com")
+    elif "@" in parts.netloc:
+        yield Finding(loc, f"{name} carries a user name or password", "take it out; secrets are named as secret:NAME")
+    elif parts.query or parts.fragment:
+        yield Finding(loc, f"{name} carries a query or fragment", "take out what stands from ? or # on")
+
+
+# ── metrics and signals ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _metrics(service: Service) -> Iterator[Finding]:
+    metrics = service.metrics
+    if not metrics.prometheus and not metrics.scrape:
+        yield Finding(
+            ("metrics",),
+            "the window has nowhere to measure: metrics gives neither prometheus nor scrape",
+            "give metrics.prometheus (a Prometheus server) or metrics.scrape (the service's own /metrics)",
+            needs=("metrics",),
+        )
+    if metrics.prometheus:
+        yield from _url(("metrics", "prometheus"), metrics.prometheus)
+    if metrics.scrape:
+        yield from _url(("metrics", "scrape"), metrics.scrape)
+    if metrics.basic and metrics.bearer:
+        yield Finding(("metrics", "bearer"), "`basic` and `bearer` exclude each other", "keep one of them")
+    for key in ("timeout", "every"):
+        if getattr(metrics, key) <= 0:
+            yield Finding(("metrics", key), f"`{key}` must be longer than 0s", "leave it out for the usual one")
+
+
+def _signals(service: Service) -> Iterator[Finding]:
+    signals = service.signals
+    for key in ("requests", "errors", "latency"):
+        if text := getattr(signals, key):
+            yield from _plain_selector(("signals", key), text)
+    if signals.latency.partition("{")[0].endswith("_bucket"):
+        yield Finding(("signals", "latency"), "`latency` names a histogram's buckets", "leave _bucket out")
+    if signals.errors and signals.errors == signals.requests:
+        yield Finding(("signals", "errors"), "`errors` counts all requests", 'add a label, for example status=~"5.."')
+    for key in ("memory", "db_pool"):
+        if text := getattr(signals, key):
+            yield from _needs_prometheus(("signals", key), text, service)
+
+
+def _plain_selector(loc: Loc, text: str) -> Iterator[Finding]:
+    try:
+        parse(text)
+    except SelectorError as e:
+        yield Finding(
+            loc, f"`{loc[-1]}`: {e}", 'write a counter\'s name and labels: name{label="value"}; we do the rate'
+        )
+
+
+def _needs_prometheus(loc: Loc, text: str, service: Service) -> Iterator[Finding]:
+    if not is_plain(text) and not service.metrics.prometheus:
+        yield Finding(
+            loc,
+            f"`{loc[-1]}` is a PromQL expression, which only a Prometheus can answer",
+            'give metrics.prometheus, or write a plain name{label="value"}',
+            needs=("metrics",),
+        )
+
+
+def _objectives(service: Service) -> Iterator[Finding]:
+    if service.objectives.availability == 0:
+        yield Finding(("objectives", "availability"), "an availability of 0% can never fail", "for example 99%")
+    for quantile, limit in service.objectives.latency.items():
+        if limit <= 0:
+            yield Finding(
+                ("objectives", "latency", quantile), f"{quantile} must be longer than 0s", "for example 500ms"
+            )
+
+
+# ── smoke ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _smoke(service: Service, smoke: Smoke) -> Iterator[Finding]:
+    if smoke.version is not None:
+        yield from _expression(("smoke", "version", "equals"), smoke.version.equals)
+    for i, check in enumerate(smoke.checks):
+        for j, text in enumerate(check.expect):
+            yield from _condition(("smoke", "checks", i, "expect", j), text, HTTP_NAMES)
+        if check.timeout is not None and check.timeout <= 0:
+            yield Finding(("smoke", "checks", i, "timeout"), "`timeout` must be longer than 0s", "for example 5s")
+    yield from _twice(("smoke", "checks"), [check.name for check in smoke.checks], "checks")
+    yield from _budget(service, smoke)
+
+
+def _condition(loc: Loc, text: str, names: frozenset[str]) -> Iterator[Finding]:
+    try:
+        compile_condition(text, names)
+    except ConditionError as e:
+        yield Finding(loc, f"{text}: {e}", e.hint)
+
+
+def _expression(loc: Loc, text: str) -> Iterator[Finding]:
+    try:
+        paths = compile_expression(text, HTTP_NAMES)
+    except ConditionError as e:
+        yield Finding(loc, f"{text}: {e}", e.hint)
+        return
+    if not paths:
+        yield Finding(loc, f"{text}: looks at nothing of the answer", "for example json.version, or text")
+
+
+def _twice(loc: Loc, names: Sequence[str], what: str) -> Iterator[Finding]:
+    counted = Counter(names)
+    for i, name in enumerate(names):
+        if counted[name] > 1 and name in names[:i]:
+            yield Finding((*loc, i, "name"), f"two {what} are named {name!r}", "their results could not be told apart")
+
+
+def _budget(service: Service, smoke: Smoke) -> Iterator[Finding]:
+    """The worst case that the file itself allows must fit: version check, then the slowest check, then the queue."""
+    slowest = max(smoke.checks, key=lambda check: _longest(check, service))
+    longest = _longest(slowest, service)
+    sent = sum(1 + check.retries for check in smoke.checks)
+    queue = sent / service.rules.requests_per_second
+    version = smoke.version.within if smoke.version else 0.0
+    if version + longest + queue <= smoke.budget:
+        return
+    timeout = _timeout(slowest, service)
+    parts = [f"version check {show_duration(version)}"] if version else []
+    tries = f"{1 + slowest.retries} × {show_duration(timeout)}"
+    pauses = f" + {slowest.retries} × {show_duration(slowest.retry_delay)}" if slowest.retries else ""
+    parts.append(f"slowest check {slowest.name!r} {tries}{pauses} = {show_duration(longest)}")
+    parts.append(f"{sent} requests at {service.rules.requests_per_second:g} a second {show_duration(queue)}")
+    yield Finding(
+        ("smoke", "budget"),
+        f"the budget of {show_duration(smoke.budget)} cannot hold what the checks may take: "
+        f"{' + '.join(parts)}, together {show_duration(version + longest + queue)}",
+        "raise the budget, or lower timeouts and retries",
+        needs=("rules",),
+    )
+
+
+def _timeout(check: Check, service: Service) -> float:
+    return service.rules.timeout if check.timeout is None else check.timeout
+
+
+def _longest(check: Check, service: Service) -> float:
+    """Seconds until a check that never gets an answer has failed for good."""
+    return (1 + check.retries) * _timeout(check, service) + check.retries * check.retry_delay
+
+
+# ── window ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _window(service: Service) -> Iterator[Finding]:
+    checkpoints = service.window.checkpoints
+    for i, checkpoint in enumerate(checkpoints):
+        loc: Loc = ("window", "checkpoints", i)
+        if i and checkpoint.at < checkpoints[i - 1].at:
+            before = checkpoints[i - 1]
+            yield Finding(
+                (*loc, "at"),
+                f"the window does not ascend: T+{show_duration(checkpoint.at)} {checkpoint.name!r} "
+                f"comes after T+{show_duration(before.at)} {before.name!r}",
+                "order the checkpoints by time",
+            )
+        yield from _checkpoint(loc, checkpoint, service)
+    yield from _twice(("window", "checkpoints"), [checkpoint.name for checkpoint in checkpoints], "checkpoints")
+    if window_length(service.window) == 0:
+        place: Loc = ("window", "checkpoints", len(checkpoints) - 1, "at")
+        yield Finding(
+            place,
+            "the window ends when it begins: its last checkpoint is at 0s",
+            "it ends at the last one",
+            ("window",),
+        )
+    if service.window.look_every is not None and service.window.look_every < LEAST_LOOK:
+        yield Finding(
+            ("window", "look_every"), "`look_every` must be 500ms or longer", "leave it out for the usual one"
+        )
+
+
+def _checkpoint(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterator[Finding]:
+    if (checkpoint.signal is None) == (checkpoint.query is None):
+        found = "both" if checkpoint.signal else "neither"
+        yield Finding(
+            loc,
+            f"the checkpoint {checkpoint.name!r} has {found} of signal and query",
+            "give a signal (errors, latency, memory, db_pool), or a query with its expect",
+        )
+    elif checkpoint.signal is not None:
+        yield from _watched_signal(loc, checkpoint, checkpoint.signal, service)
+    else:
+        yield from _watched_query(loc, checkpoint, service)
+
+
+def _watched_signal(loc: Loc, checkpoint: Checkpoint, signal: str, service: Service) -> Iterator[Finding]:
+    if checkpoint.expect is not None:
+        yield Finding((*loc, "expect"), "`expect` belongs to a query", "a signal is judged against its objective")
+    if checkpoint.judge not in JUDGES[signal]:
+        hint = f"{signal} is judged by {' or '.join(JUDGES[signal])}"
+        yield Finding((*loc, "judge"), f"the judge {checkpoint.judge} does not fit {signal}", hint)
+    if checkpoint.limit is not None and checkpoint.judge == "proportion":
+        yield Finding((*loc, "limit"), "`limit` belongs to trend and creep", "set objectives instead")
+    quantiles = service.objectives.latency
+    if signal == "latency" and not quantiles:
+        yield Finding((*loc, "signal"), "there is no latency objective", "add objectives.latency", ("objectives",))
+    elif checkpoint.quantile is not None and signal != "latency":
+        yield Finding((*loc, "quantile"), "`quantile` belongs to latency", "take it out")
+    elif checkpoint.quantile is not None and checkpoint.quantile not in quantiles:
+        hint = did_you_mean(checkpoint.quantile, quantiles)
+        yield Finding(
+            (*loc, "quantile"), f"{checkpoint.quantile} is not among objectives.latency", hint, ("objectives",)
+        )
+
+
+def _watched_query(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterator[Finding]:
+    for key in ("judge", "quantile", "limit"):
+        if getattr(checkpoint, key) is not None:
+            yield Finding((*loc, key), f"`{key}` belongs to a signal", "a query is held against its expect")
+    if checkpoint.expect is None:
+        yield Finding((*loc, "query"), "a query without an expectation can never fail", "add expect: value < 100")
+    else:
+        yield from _condition((*loc, "expect"), checkpoint.expect, QUERY_NAMES)
+    yield from _needs_prometheus((*loc, "query"), str(checkpoint.query), service)
+
+
+# ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rollback(service: Service) -> Iterator[Finding]:
+    rollback = service.rollback
+    if rollback is None:
+        return
+    ways = ("webhook", "command", "github_workflow", "prefect_deployment")
+    given = [way for way in ways if getattr(rollback, way) is not None]
+    if len(given) != 1:
+        told = f"{len(given)} ways ({', '.join(given)})" if given else "no way"
+        yield Finding(
+            ("rollback", *given[1:2]),
+            f"rollback names {told} to bring the old version back",
+            f"give exactly one of {', '.join(ways)}",
+            needs=("rollback",),
+        )
+    if rollback.webhook is not None:
+        yield from _url(("rollback", "webhook", "url"), rollback.webhook.url)
+    if rollback.github_workflow is not None:
+        yield from _url(("rollback", "github_workflow", "api_url"), rollback.github_workflow.api_url)
+
+
+def _alerts(service: Service) -> Iterator[Finding]:
+    slack = service.alerts.slack
+    if slack is None:
+        return
+    if (slack.webhook is None) == (slack.token is None):
+        found = "both" if slack.webhook else "neither"
+        hint = "give webhook, or token and channel"
+        yield Finding(("alerts", "slack"), f"slack has {found} of webhook and token", hint, needs=("alerts",))
+    if slack.token is not None and slack.channel is None:
+        yield Finding(
+            ("alerts", "slack", "token"), "a Slack token needs a channel", "add channel: '#releases'", ("alerts",)
+        )
+    yield from _url(("alerts", "slack", "api_url"), slack.api_url)

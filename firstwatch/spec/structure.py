@@ -1,0 +1,189 @@
+"""A tree of values → the models, and what does not fit them, in the words of the file.
+
+What does not fit is taken out and the rest is validated again, so that one misspelt key does not hide what is wrong
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from firstwatch.spec.diagnostics import Finding, did_you_mean
+from firstwatch.spec.models import Service
+from firstwatch.spec.source import Node
+
+Loc = tuple[str | int, ...]
+
+_LATER: tuple[tuple[str, ...], ...] = (
+    ("canary",),
+    ("synthetic",),
+    ("on_inconclusive",),
+    ("smoke", "pytest"),
+    ("alerts", "open"),
+    ("alerts", "close"),
+    ("alerts", "remind"),
+    ("alerts", "locations"),
+)
+_PLACEHOLDERS = {"service": "unnamed", "base_url": "http://unknown.invalid"}
+_QUIET = frozenset({"missing", "too_short"})  # of what was taken out itself, so no news
+_HINTS = {
+    "service": "for example service: shop",
+    "base_url": "for example base_url: https://shop.example.com",
+    "because": "say why the request does no harm in production",
+    "name": "people read it in the report",
+    "checks": "- {name: health, get: /health, expect: [status == 200]}",
+    "checkpoints": "leave window out for the five usual checkpoints",
+}
+
+
+class Fitted(NamedTuple):
+    """What of the file fits: the service made of it, the tree of that, and the sections that lost something."""
+
+    service: Service | None
+    tree: Node
+    broken: frozenset[str]
+
+
+def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
+    """The models, and each fault with the node where it stands. Takes what does not fit out of `tree`."""
+    faults: list[tuple[Node, Finding]] = []
+    broken: set[str] = set()
+    first = True
+    while True:
+        try:
+            return Fitted(Service.model_validate(tree.data()), tree, frozenset(broken)), faults
+        except ValidationError as e:
+            errors = e.errors(include_url=False)
+        for error in errors:
+            if first or error["type"] not in _QUIET:
+                faults.append((_place(tree, error), Finding(error["loc"], *_said(error, tree))))
+            broken.update(str(step) for step in error["loc"][:1])
+        removed = [_remove(tree, error) for error in errors]
+        if not any(removed):
+            return Fitted(None, tree, frozenset(broken)), faults
+        first = False
+
+
+def _place(tree: Node, error: ErrorDetails) -> Node:
+    """Where a reader should look: at the key, or, where one is missing, at what lacks it."""
+    return tree.at(error["loc"])
+
+
+def _remove(tree: Node, error: ErrorDetails) -> bool:
+    """Take the smallest thing out that makes the error go away; False if there is none."""
+    loc = error["loc"]
+    if error["type"] == "missing" and len(loc) == 1 and loc[0] in _PLACEHOLDERS:
+        tree.value[str(loc[0])] = Node(_PLACEHOLDERS[str(loc[0])], tree.line, tree.column, str(loc[0]))
+        return True
+    trail: list[tuple[str | int, Node]] = [("", tree), *tree.trail(loc)]
+    if len(trail) < 2:
+        return False
+    parent, (step, node) = trail[-2][1], trail[-1]
+    if isinstance(parent.value, dict):
+        parent.value.pop(str(step), None)
+    else:
+        parent.value[:] = [item for item in parent.value if item is not node]
+    return True
+
+
+# ── in the words of the file ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _said(error: ErrorDetails, tree: Node) -> tuple[str, str]:
+    """Message and hint. The value is only shown where it cannot be a secret."""
+    loc, kind, given = _plain(error["loc"]), error["type"], error.get("input")
+    key = f"`{loc[-1]}`" if loc else "the file"
+    if isinstance(loc[-1] if loc else None, int):
+        key = f"`{loc[-2]}` no. {int(loc[-1]) + 1}" if len(loc) > 1 else "an item"
+    names = tuple(step for step in loc if isinstance(step, str))
+    if kind == "extra_forbidden":
+        return _unknown(names, loc)
+    if loc[-1:] == ("expect",) and kind in ("missing", "too_short"):
+        return "a check without an expectation can never fail", "add expect: [status == 200]"
+    if kind == "missing":
+        field = _fields(loc).get(str(loc[-1]))
+        hint = _HINTS.get(str(loc[-1])) or (field.description if field and field.description else "")
+        return f"{key} is missing", hint
+    if given is None:
+        return f"{key} is empty", "give it a value, or take it out"
+    if kind == "too_short":
+        return f"{key} is empty", _HINTS.get(str(loc[-1]), "give it at least one item, or take it out")
+    if kind == "string_too_short":
+        return f"{key} is too short", _HINTS.get(str(loc[-1]), "")
+    if kind == "string_type":
+        return f"{key} must be text, not {_kind(given)}", "put it in quotes"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{key} must be a mapping, not {_kind(given)}", "write key: value lines below it"
+    if kind == "list_type":
+        return f"{key} must be a list, not {_kind(given)}", "write [a, b], or - items below it"
+    if kind == "literal_error":
+        known = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
+        return f"{key} cannot be {_shown(given)}", did_you_mean(given, known)
+    if kind == "string_pattern_mismatch":
+        return _pattern(loc, key, given)
+    if kind == "value_error":
+        message, _, hint = error["msg"].removeprefix("Value error, ").partition("; ")
+        return f"{key}: {message}" if loc else message, hint
+    message = error["msg"].replace("Input should", "should")
+    return f"{key} {message}" + (f", not {_shown(given)}" if isinstance(given, int | float) else ""), ""
+
+
+def _unknown(names: tuple[str, ...], loc: Loc) -> tuple[str, str]:
+    for later in _LATER:
+        if names == later:
+            key = ".".join(later)
+            return f"this version of Firstwatch does not have `{key}` yet", "take it out until a version has it"
+    fields = _fields(loc)
+    return f"unknown key `{loc[-1]}`", did_you_mean(loc[-1], fields)
+
+
+def _pattern(loc: Loc, key: str, given: Any) -> tuple[str, str]:
+    if loc[:2] == ("objectives", "latency"):
+        return f"{_shown(given)} is not a quantile", "write p50, p95, p99 or p999"
+    if loc == ("service",):
+        return f"{key} cannot be {_shown(given)}", "letters, digits, - _ and . only"
+    if loc[-1:] == ("repository",):
+        return f"{key} cannot be {_shown(given)}", "write owner/name"
+    return f"{key} cannot be {_shown(given)}", "write flow/deployment"
+
+
+def _plain(loc: Loc) -> Loc:
+    """Without what pydantic adds for the keys of dictionaries."""
+    return tuple(step for step in loc if step != "[key]")
+
+
+def _fields(loc: Loc) -> dict[str, FieldInfo]:
+    """What may stand beside the last step of `loc`, by the name that a file uses."""
+    model: type[BaseModel] | None = Service
+    for step in loc[:-1]:
+        if isinstance(step, str) and model is not None:
+            field = _by_alias(model).get(step)
+            model = _model_in(field.annotation) if field else None
+    return _by_alias(model) if model else {}
+
+
+def _by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+
+
+def _kind(value: Any) -> str:
+    """The kind only: the value could be a secret in the wrong place."""
+    kinds = {str: "text", bool: "true or false", dict: "a mapping", list: "a list"}
+    return kinds.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(value) if isinstance(value, int | float) else _kind(value)
+    return repr(value if len(value) <= 40 else f"{value[:39]}…")
