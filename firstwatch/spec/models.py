@@ -16,13 +16,25 @@ Seconds = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]}
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]},
+                {"type": "number", "minimum": 0, "description": "seconds"},
+            ]
+        }
     ),
 ]
 Ratio = Annotated[
     float,
     BeforeValidator(parse_percent),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]},
+                {"type": "number", "minimum": 0, "maximum": 1},
+            ]
+        }
+    ),
 ]
 
 

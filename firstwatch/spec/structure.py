@@ -7,6 +7,7 @@ elsewhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +32,7 @@ _LATER: tuple[tuple[str, ...], ...] = (
 )
 _PLACEHOLDERS = {"service": "unnamed", "base_url": "http://unknown.invalid"}
 _QUIET = frozenset({"missing", "too_short"})  # of what was taken out itself, so no news
+_FREE = frozenset({"json", "parameters"})  # what is sent on as it is, null or not
 _HINTS = {
     "service": "for example service: shop",
     "base_url": "for example base_url: https://shop.example.com",
@@ -51,7 +53,8 @@ class Fitted(NamedTuple):
 
 def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
     """The models, and each fault with the node where it stands. Takes what does not fit out of `tree`."""
-    faults: list[tuple[Node, Finding]] = []
+    faults = [(node, Finding((), f"`{key}` is empty", "give it a value, or take it out")) for key, node in _empty(tree)]
+    told = {id(node) for node, _ in faults}
     broken: set[str] = set()
     first = True
     while True:
@@ -60,8 +63,9 @@ def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
         except ValidationError as e:
             errors = e.errors(include_url=False)
         for error in errors:
-            if first or error["type"] not in _QUIET:
-                faults.append((_place(tree, error), Finding(error["loc"], *_said(error, tree))))
+            node = tree.at(error["loc"])
+            if (first or error["type"] not in _QUIET) and id(node) not in told:
+                faults.append((node, Finding(error["loc"], *_said(error))))
             broken.update(str(step) for step in error["loc"][:1])
         removed = [_remove(tree, error) for error in errors]
         if not any(removed):
@@ -69,9 +73,13 @@ def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
         first = False
 
 
-def _place(tree: Node, error: ErrorDetails) -> Node:
-    """Where a reader should look: at the key, or, where one is missing, at what lacks it."""
-    return tree.at(error["loc"])
+def _empty(tree: Node) -> Iterator[tuple[str, Node]]:
+    """Keys without a value: a section that is commented out must not pass for one that is not wanted."""
+    for key, node in tree.value.items() if isinstance(tree.value, dict) else enumerate(tree.value):
+        if node.value is None:
+            yield str(key), node
+        elif isinstance(node.value, dict | list) and key not in _FREE:
+            yield from _empty(node)
 
 
 def _remove(tree: Node, error: ErrorDetails) -> bool:
@@ -94,7 +102,7 @@ def _remove(tree: Node, error: ErrorDetails) -> bool:
 # ── in the words of the file ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _said(error: ErrorDetails, tree: Node) -> tuple[str, str]:
+def _said(error: ErrorDetails) -> tuple[str, str]:
     """Message and hint. The value is only shown where it cannot be a secret."""
     loc, kind, given = _plain(error["loc"]), error["type"], error.get("input")
     key = f"`{loc[-1]}`" if loc else "the file"
@@ -109,8 +117,6 @@ def _said(error: ErrorDetails, tree: Node) -> tuple[str, str]:
         field = _fields(loc).get(str(loc[-1]))
         hint = _HINTS.get(str(loc[-1])) or (field.description if field and field.description else "")
         return f"{key} is missing", hint
-    if given is None:
-        return f"{key} is empty", "give it a value, or take it out"
     if kind == "too_short":
         return f"{key} is empty", _HINTS.get(str(loc[-1]), "give it at least one item, or take it out")
     if kind == "string_too_short":

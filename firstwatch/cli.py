@@ -1,0 +1,135 @@
+"""The command line: thin, because Prefect's own does the rest. Exit codes: 0 fine, 1 not fine, 2 used wrongly.
+
+`check` is what editors, hooks and CI call all the time, so nothing that is slow to import stands at the top.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+FINE, NOT_FINE, USED_WRONGLY = 0, 1, 2
+
+app = App(
+    name="firstwatch",
+    help="Is the release that we just shipped really all right?",
+    help_format="plaintext",
+)
+
+
+@app.command
+def check(
+    files: Annotated[
+        list[Path] | None, Parameter(help="Service files; left out: services/*.yaml.", negative=())
+    ] = None,
+    /,
+    *,
+    schema: Annotated[bool, Parameter(help="Print the JSON Schema of a service file instead.", negative=())] = False,
+) -> int:
+    """Say everything that is wrong with service files, each with file, line, column and a hint.
+
+    Exits 0 if all are fine, 1 if there is something to put right, 2 if a file cannot be read.
+
+    All of services/*.yaml, one file, and the schema by which editors complete the files:
+
+        firstwatch check
+
+        firstwatch check services/shop.yaml
+
+        firstwatch check --schema > docs/service-file.schema.json
+    """
+    if schema:
+        from firstwatch.spec.schema import schema as json_schema
+
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+        return FINE
+    paths = files or sorted(Path("services").glob("*.yaml"))
+    if not paths:
+        return _complain("there is no services/*.yaml here; name the files")
+    return max(_check(path) for path in paths)
+
+
+@app.command
+def setup() -> int:
+    """Prepare a Prefect server for this checkout: work pool, deployments, restart automations.
+
+    Safe to repeat. The server is the one of PREFECT_API_URL:
+
+        firstwatch setup
+
+        PREFECT_API_URL=http://127.0.0.1:4200/api firstwatch setup
+    """
+    from tasks.setup import main as prepare
+
+    prepare()
+    return FINE
+
+
+@app.command
+def demo(
+    *, keep: Annotated[bool, Parameter(help="Leave everything running until Ctrl-C.", negative=())] = False
+) -> int:
+    """Show the main job on real parts: a good release is found healthy, a bad one is rolled back.
+
+    To the end, or staying up to look around in the Prefect UI:
+
+        firstwatch demo
+
+        firstwatch demo --keep
+    """
+    import subprocess
+
+    return subprocess.run([sys.executable, "-m", "demo", *(["--keep"] if keep else [])], check=False).returncode
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console entry: runs what the words ask for and returns the exit code."""
+    try:
+        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return USED_WRONGLY
+    try:
+        code = command(*bound.args, **bound.kwargs)
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else FINE
+
+
+def _check(path: Path) -> int:
+    from firstwatch.spec import load
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as e:
+        return _complain(f"{path}: {e.strerror}")
+    except UnicodeDecodeError:
+        print(f"{path}:1:1: not UTF-8 text (hint: save the file as UTF-8)")
+        return NOT_FINE
+    loaded = load(text, str(path), os.environ)
+    for diagnostic in loaded.diagnostics:
+        print(diagnostic)
+    if loaded.service is None:
+        return NOT_FINE
+    checks = len(loaded.service.smoke.checks) if loaded.service.smoke else 0
+    checkpoints = len(loaded.service.window.checkpoints)
+    print(f"{path}: fine ({_counted(checks, 'check')}, {_counted(checkpoints, 'checkpoint')})")
+    return FINE
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _complain(message: str) -> int:
+    print(f"firstwatch: {message}", file=sys.stderr)
+    return USED_WRONGLY
+
+
+if __name__ == "__main__":
+    sys.exit(main())
