@@ -39,6 +39,7 @@ Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 _DEFAULT_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Cache-Control": "no-cache"}
 _SECRET = re.compile(r"secret:([A-Za-z0-9_-]+)")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?")  # RFC 9110, section 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -112,7 +113,10 @@ class Transport:
             body = urlencode(await self._filled(request.form)).encode()
         elif request.body is not None:
             body = str(await self._filled(request.body)).encode()
-        headers.update(await self._filled(request.headers))
+        for name, value in (await self._filled(request.headers)).items():
+            if not _HEADER.fullmatch(f"{name}: {value}"):  # httpcore would quote it in its log
+                raise ValueError(f"the header {name!r} holds letters that HTTP does not allow there")
+            headers[name] = value
         return _Hop(request.method, url, dict(headers), body, check, attempt)
 
     async def _filled(self, value: Any) -> Any:
@@ -191,9 +195,7 @@ class Transport:
         except wire.AddressRefused as refused:
             outcome = Outcome.FAIL if hop.came_from else Outcome.ERROR
             why = f"refused: {refused}"
-        except httpcore.LocalProtocolError as ours:
-            outcome, why = Outcome.ERROR, wire.describe(ours)
-        except (httpcore.NetworkError, httpcore.ProtocolError, wire.Undecodable, OSError) as broken:
+        except (httpcore.NetworkError, httpcore.RemoteProtocolError, wire.Undecodable, OSError) as broken:
             why = wire.describe(broken)
         except Exception as bug:  # its text might quote the request
             outcome, why = Outcome.ERROR, f"the checker itself failed ({type(bug).__name__})"
@@ -331,8 +333,6 @@ def _port(url: httpx.URL) -> int:
 
 def _safe_text(wrong: Exception) -> str:
     """The text of an error that we raised ourselves; of another one only its kind, for it may quote a value."""
-    if isinstance(wrong, UnicodeError):
-        return "the request cannot be written: a header holds letters that HTTP does not allow there"
     ours = isinstance(wrong, SecretMissing) or type(wrong) is ValueError
     return str(wrong) if ours else f"the request cannot be written ({type(wrong).__name__})"
 

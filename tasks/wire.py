@@ -51,7 +51,7 @@ def open_wire(tls: ssl.SSLContext, resolver: Resolver) -> Wire:
     return Wire(
         ssl_context=tls,
         max_connections=None,
-        max_keepalive_connections=100,
+        max_keepalive_connections=20,  # the pool's own bookkeeping grows with the square of the idle ones
         keepalive_expiry=5.0,
         network_backend=_CheckedBackend(resolver),
     )
@@ -74,19 +74,24 @@ class Resolver:
     def __init__(self, base_host: str, base_port: int) -> None:
         self._base = base_host, base_port
         self._known: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+        self._allowed: dict[tuple[str, int], list[str]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Raises socket.gaierror for an unknown host and AddressRefused if no address may be asked."""
+        if (host, port) in self._allowed:
+            return self._allowed[host, port]
         found = await self._look_up(host, port)
         local = any(map(rules.is_local_address, await self._look_up(*self._base)))
         allowed = [address for address in found if not rules.is_forbidden_address(address, local)]
         if not allowed:
             raise AddressRefused(f"{host} leads to {found[0]}, an inside address that is not asked")
+        self._allowed[host, port] = allowed
         return allowed
 
     def forget(self, host: str, port: int) -> None:
         """Look it up anew next time: nothing listens there."""
         self._known.pop((host, port), None)
+        self._allowed.pop((host, port), None)
 
     async def _look_up(self, host: str, port: int) -> list[str]:
         task = self._known.get((host, port))
@@ -220,8 +225,6 @@ def describe(broken: BaseException) -> str:
             return "connection reset"
         if isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
             return "no route to the host"
-    if isinstance(broken, httpcore.LocalProtocolError):
-        return "the request could not be written: a header holds characters that HTTP does not allow"
     if isinstance(broken, httpcore.RemoteProtocolError):
         return f"the answer breaks HTTP: {str(broken)[:200]}"
     if isinstance(broken, Undecodable):
