@@ -21,7 +21,7 @@ DEPLOY_ROW, FAILURE_ROW = 38, 52  # labels have rows of their own, above the lin
 MAX_POINTS = 200
 
 INK, SERIES, ALARM = "#7c8694", "#3b82f6", "#e5484d"
-_HUGE = 1e30  # further out, floating point runs over; nothing that is measured comes near
+_HUGE, _TINY = 1e30, 1e-30  # further out, floating point runs over or under; nothing that is measured comes near
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 
 Point = tuple[float, float]
@@ -96,12 +96,14 @@ def _value_range(values: Sequence[float], *, zoom: bool) -> tuple[float, float]:
         spread = max(high - low, 0.1 * high)  # no zooming into noise
         return max(0.0, low - 0.3 * spread), high + 0.2 * spread
     low, high = min(low, 0.0), max(high, 0.0)
-    room = 0.12 * (high - low) or 1.0
+    if high - low < _TINY:
+        return 0.0, 1.0
+    room = 0.12 * (high - low)
     return (low - room if low < 0 else 0.0), (high + room if high > 0 else 0.0)
 
 
 def _finite(points: Sequence[Point]) -> list[Point]:
-    return [(t, _clip(v)) for t, v in points if math.isfinite(t) and math.isfinite(v)]
+    return [(t, _clip(v)) for t, v in points if abs(t) < _HUGE and math.isfinite(v)]
 
 
 def _limits(chart: Chart) -> list[float]:
@@ -198,7 +200,7 @@ def _text(x: float, y: float, text: str, anchor: str, fill: str = INK, style: st
 def downsample(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
     """At most about `limit` points that look like all of them: of each stretch its lowest and highest, so that no spike
     is lost, and a gap (a value that is not finite) where the stretch has nothing else."""
-    points = [(t, _clip(v) if math.isfinite(v) else math.nan) for t, v in points if math.isfinite(t)]
+    points = [(t, _clip(v) if math.isfinite(v) else math.nan) for t, v in points if abs(t) < _HUGE]
     if len(points) <= limit:
         return points
     size = math.ceil(len(points) / (limit // 2))

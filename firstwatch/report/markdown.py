@@ -15,8 +15,8 @@ from firstwatch.report.text import (
     markdown_code,
     markdown_text,
     offset,
-    plain,
     show_value,
+    web_address,
 )
 from firstwatch.units import show_duration
 
@@ -24,6 +24,7 @@ MAX_ROWS = 60  # of a table
 MAX_CHARTS = 12
 MAX_QUERIES = 20
 MAX_NOTES = 20
+MAX_URL = 2000
 
 _MARKS = {None: "…", Verdict.HEALTHY: "✓", Verdict.UNHEALTHY: "✗", Verdict.INCONCLUSIVE: "?"}
 _WORST_FIRST = {Outcome.FAIL: 0, Outcome.ERROR: 1, Outcome.NO_DATA: 2, Outcome.NOT_YET: 3, Outcome.PASS: 5}
@@ -53,8 +54,8 @@ def _verdict(report: ReleaseReport) -> str:
         facts.append(f"decided at {offset(report.ended, release.deployed_at)}, {rfc3339(report.ended)}")
     if report.state:
         facts.append(f"final state {_text(report.state, 40)}")
-    if report.flow_run_url.startswith(("http://", "https://")):
-        facts.append(f"[flow run]({_url(report.flow_run_url)})")
+    if (address := web_address(report.flow_run_url)) and len(address) <= MAX_URL:
+        facts.append(f"[flow run]({address})")
     parts = [f"# {title}", f"**{_text(why(report), 600)}**", " · ".join(facts)]
     if report.dry_run:
         parts.append("*Dry run: judged and reported, nothing is rolled back.*")
@@ -70,7 +71,8 @@ def _rollback(report: ReleaseReport) -> str:
     return "\n\n".join(
         [
             "## Rollback",
-            f"**{rollback_sentence(report.rollback)}** Idempotency key: {_text(report.rollback.idempotency_key, 150)}",
+            f"**{_text(rollback_sentence(report.rollback))}**",
+            f"Idempotency key: {_text(report.rollback.idempotency_key, 150)}",
             _table(["Attempt", "Sent", "Answer"], rows),
         ]
     )
@@ -129,8 +131,8 @@ def _checkpoint_row(report: ReleaseReport, record: CheckpointRecord) -> list[str
     return [
         _strong(name, said.outcome),
         _strong(OUTCOME_WORDS[said.outcome], said.outcome),
-        show_value(said.value, said.unit),
-        show_value(said.limit, said.unit),
+        _text(show_value(said.value, said.unit)),
+        _text(show_value(said.limit, said.unit)),
         f"{said.sample:,}" if said.sample is not None else "–",
         _when(report, said.at),
         _text(said.why, 400),
@@ -196,8 +198,3 @@ def _strong(text: str, outcome: Outcome) -> str:
 
 def _when(report: ReleaseReport, at: float) -> str:
     return f"{offset(at, report.release.deployed_at)} ({rfc3339(at)[11:19]})"
-
-
-def _url(url: str) -> str:
-    """A URL that cannot leave the parentheses of its link."""
-    return "".join(c if c.isalnum() or c in "-._~:/?#@!$&'*+,;=%" else f"%{ord(c):02X}" for c in plain(url, 2000))

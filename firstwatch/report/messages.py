@@ -6,6 +6,7 @@ cut or escaped yet.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from firstwatch.model import CheckResult, Outcome, Verdict
 from firstwatch.report.model import CheckpointRecord, ReleaseReport, RollbackState
 from firstwatch.report.summary import evidence, headline, rollback_sentence, why
-from firstwatch.report.text import checkpoint_name, count, offset, plain, show_value
+from firstwatch.report.text import checkpoint_name, count, offset, plain, show_value, web_address
 
 # Slack's limits (docs.slack.dev/reference/block-kit and chat.postMessage); `text` is advised to stay under 4,000.
 MAX_BLOCKS, MAX_HEADER, MAX_SECTION, MAX_FIELDS, MAX_FIELD, MAX_TEXT, MAX_URL = 50, 150, 3000, 10, 2000, 4000, 3000
@@ -165,7 +166,7 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 
 def _pair(name: str, value: str, limit: int) -> str:
     head = f"*{_fit(name.replace('*', '∗'), 200)}*\n"
-    return head + _fit(value, limit - len(head))
+    return head + _fit(value, limit - _units(head))
 
 
 def _footer(message: Message) -> str:
@@ -176,30 +177,25 @@ def _footer(message: Message) -> str:
 
 
 def _link(url: str, words: str) -> str:
-    address = re.sub(r"[\s<>|\"]", lambda m: f"%{ord(m[0]):02X}", url).replace("&", "&amp;")
-    usable = url.startswith(("http://", "https://")) and len(address) <= MAX_URL - len(words) - 3
-    return f"<{address}|{words}>" if usable else ""
+    address = web_address(url).replace("&", "&amp;")
+    return f"<{address}|{words}>" if address and len(address) + len(words) + 3 <= MAX_URL else ""
 
 
 def _fit(text: str, limit: int, *, escaped: bool = True) -> str:
     """Plain text of at most `limit` characters as Slack counts them, with no entity cut in two and nobody called.
     Never empty, which Slack would refuse."""
     words = re.sub(r"@(?=here|channel|everyone)", "@\u2060", plain(text, limit), flags=re.IGNORECASE) or "–"
-    pieces = [_ESCAPES.get(c, c) if escaped else c for c in words]
-    if sum(map(_units, pieces)) <= limit:
-        return "".join(pieces)
-    kept, room = [], limit - 1
-    for piece in pieces:
-        room -= _units(piece)
-        if room < 0:
-            break
-        kept.append(piece)
-    return "".join(kept).rstrip() + "…"
+    pieces = [_ESCAPES.get(c, c) for c in words] if escaped else list(words)
+    whole = "".join(pieces)
+    if _units(whole) <= limit:
+        return whole
+    room = itertools.accumulate(map(_units, pieces))
+    return "".join(piece for piece, used in zip(pieces, room, strict=True) if used < limit).rstrip() + "…"
 
 
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-def _units(piece: str) -> int:
+def _units(text: str) -> int:
     """UTF-16 units: the stricter way to count, in which an emoji is two."""
-    return len(piece.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2

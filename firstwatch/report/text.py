@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from urllib.parse import quote
 
 from firstwatch.model import Outcome
 from firstwatch.units import show_duration
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~.-])")
+_MARKUP = re.compile(r"([\\`*_\[\]()#!|~]|^\d*[-+.])")
 
 
 def plain(text: str, limit: int = 300) -> str:
     """One line of visible characters, at most `limit` of them; what was cut off is shown as `…`."""
     # Only so much is looked at: a service may answer megabytes, and most of them would be cut off anyway.
-    words = "".join(_visible(c) for c in text[: 4 * limit]).split()
-    line = " ".join(words)
+    start = text[: 4 * limit]
+    line = " ".join((start if start.isprintable() else "".join(map(_visible, start))).split())
     return line if len(line) <= limit and len(text) <= 4 * limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -34,7 +34,7 @@ def _visible(char: str) -> str:
 
 def markdown_text(text: str, limit: int = 300) -> str:
     """`plain` text that stays text in Markdown, inside a table too."""
-    safe = _MARKUP.sub(r"\\\1", plain(text, limit))
+    safe = _MARKUP.sub(lambda m: f"{m[0][:-1]}\\{m[0][-1]}", plain(text, limit))
     return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -44,6 +44,13 @@ def markdown_code(text: str, limit: int = 2000) -> str:
     body = "\n".join(lines)[:limit].strip("\n")
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
     return f"{fence}\n{body}\n{fence}"
+
+
+def web_address(url: str) -> str:
+    """The URL with all that could end a link, in Markdown or in Slack, percent-encoded; empty if it is not http(s)."""
+    if not url.startswith(("http://", "https://")):
+        return ""
+    return quote(url, safe="%/:?#&=+,;~-._", errors="replace")
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -104,9 +111,3 @@ OUTCOME_WORDS = {
     Outcome.NO_DATA: "? no data",
     Outcome.ERROR: "! error",
 }
-
-
-def first_of(items: Sequence[str], limit: int) -> list[str]:
-    """The first `limit` items, and how many more there are."""
-    more = len(items) - limit
-    return [*items[:limit], *([f"and {more} more"] if more > 0 else [])]
