@@ -1,0 +1,298 @@
+"""From the raw samples of a metrics page to measurements: the arithmetic that every metric source shares.
+
+Rules, the same for a Prometheus and for the embedded source:
+
+* An increment counts from the moment on which it was seen. What was counted between the last sample before `since`
+  and the first one after it may have happened before, so it is left out; the first interval then starts at that
+  first sample.
+* A counter that falls was reset by a restart: its new value was counted since then, all of it. Each series is
+  looked at for itself; the buckets of one histogram are one series. (A reset that has overtaken the old value
+  between two samples cannot be seen; Prometheus' own `increase` has the same limit.)
+* A series that appears in mid-range started at 0, so that the first error ever is an error, if its target had been
+  scraped before. A target is what shares the labels job and instance. A new target's series (a new pod) started at 0
+  too, if other targets had been scraped for longer than an interval and a half; otherwise the scraping itself may
+  have just begun, and the first sample is only a base.
+* Samples that are NaN or infinite are no samples.
+* Series of several targets are laid on one grid: samples less than 0.9 scrape intervals after the first of their
+  group are one tick, which bears the time of its last sample.
+* How old the newest sample is, is not judged here: a series that has ended is still evidence of what was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
+from firstwatch.units import show_duration
+
+LOOK_BACK = 300.0  # seconds before `since` that a source reads too, to know what was there already
+_SHOWN = 3  # of several series, as many are named
+
+
+@dataclass(frozen=True, slots=True)
+class RawSeries:
+    """One series' samples as they were scraped. `labels` holds its name as `__name__`; `at` strictly ascends."""
+
+    labels: Mapping[str, str]
+    at: Sequence[float]
+    value: Sequence[float]
+
+    def between(self, since: float, until: float) -> list[tuple[float, float]]:
+        """(time, value) of the samples in [since, until]."""
+        return [(t, v) for t, v in zip(self.at, self.value, strict=True) if since <= t <= until]
+
+    def __str__(self) -> str:
+        labels = ",".join(f'{k}="{v}"' for k, v in sorted(self.labels.items()) if k != "__name__")
+        return f"{self.labels.get('__name__', '')}{{{labels}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one sample adds to a series: the counts by upper bound. A plain counter has one bound, infinity.
+    `base` is when the counting of this step began, `None` where that was a restart."""
+
+    at: float
+    added: Mapping[float, float]
+    base: float | None
+
+
+_Rows = list[tuple[float, Mapping[float, float]]]  # cumulative counts by upper bound, over time
+_Labelled = Sequence[tuple[Mapping[str, str], _Rows]]
+
+
+# ── the three questions ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def gauge(series: Iterable[RawSeries], since: float, until: float, query: str = "") -> Measurement:
+    """The one series' samples in [since, until]: Gauge, NoData, or SourceError where there are several series."""
+    found = [(s, points) for s in series if (points := s.between(since, until))]
+    if len(found) > 1:
+        return SourceError(several([s for s, _ in found]), query)
+    points = found[0][1] if found else []
+    finite = [(t, v) for t, v in points if math.isfinite(v)]
+    if not finite:
+        return NoData("every sample is NaN or infinite" if points else "no series has a sample in this time", query)
+    at, value = zip(*finite, strict=True)
+    return Gauge(at, value, query)
+
+
+def counts(
+    bad: Iterable[RawSeries],
+    total: Iterable[RawSeries],
+    since: float,
+    until: float,
+    query: str = "",
+    *,
+    watched_from: float | None = None,
+) -> Measurement:
+    """Events of `total` and, of these, of `bad` by scrape interval in (since, until], summed over the series.
+
+    `watched_from`: since when the one target was scraped, where the source knows. No series of `bad` means that
+    nothing bad was ever counted: 0. No series of `total` is NoData. More bad than total is SourceError: `bad` must
+    select some of what `total` selects.
+    """
+    totals = [(s.labels, _counter_rows(s)) for s in total]
+    bads = [(s.labels, _counter_rows(s)) for s in bad]
+    history = _History.of(totals, until, watched_from)
+    steps = [
+        (s, 0.0, s.added[math.inf]) for labels, rows in totals for s in _steps(labels, rows, history, since, until)
+    ]
+    steps += [(s, s.added[math.inf], 0.0) for labels, rows in bads for s in _steps(labels, rows, history, since, until)]
+    measured = _on_grid(steps, history, since, until, query)
+    if isinstance(measured, Counts) and sum(measured.bad) > sum(measured.total):
+        more, fewer = f"{sum(measured.bad):g}", f"{sum(measured.total):g}"
+        why = (
+            f"{more} errors but only {fewer} requests: the selector of errors must pick from what the other one selects"
+        )
+        return SourceError(why, query)
+    return measured
+
+
+def slower_than(
+    buckets: Iterable[RawSeries],
+    bound: float,
+    since: float,
+    until: float,
+    query: str = "",
+    *,
+    watched_from: float | None = None,
+) -> Measurement:
+    """Requests (total) and those slower than `bound` seconds (bad), from the `_bucket` series of histograms.
+
+    Inside a bucket requests are taken to be spread evenly, and the first one to begin at 0, as Prometheus'
+    histogram_quantile does (prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile).
+    SourceError: no +Inf bucket, an `le` that is no number, a bound above the last finite bucket.
+    """
+    try:
+        histograms = _histograms(buckets)
+        history = _History.of(histograms, until, watched_from)
+        steps = [
+            (s, s.added[math.inf] - _up_to(bound, s.added), s.added[math.inf])
+            for labels, rows in histograms
+            for s in _steps(labels, rows, history, since, until)
+        ]
+    except ValueError as error:
+        return SourceError(str(error), query)
+    return _on_grid(steps, history, since, until, query)
+
+
+def interval(times: Iterable[Sequence[float]]) -> float | None:
+    """The scrape interval: the median gap between samples. None where no series has two."""
+    gaps = [b - a for at in times for a, b in pairwise(at)]
+    return median(gaps) if gaps else None
+
+
+# ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What was scraped when: tells a series that is new from one that we only now look at."""
+
+    interval: float | None
+    newest: float | None
+    first: float
+    first_by_target: Mapping[tuple[str, str], float]
+
+    @classmethod
+    def of(cls, series: _Labelled, until: float, watched_from: float | None) -> _History:
+        by_target: dict[tuple[str, str], float] = {}
+        times = [[t for t, _ in rows if t <= until] for _, rows in series]
+        for (labels, _), at in zip(series, times, strict=True):
+            if at:
+                known = by_target.get(_target(labels), math.inf)
+                by_target[_target(labels)] = min(known, at[0], watched_from if watched_from is not None else math.inf)
+        newest = max((at[-1] for at in times if at), default=None)
+        return cls(interval(times), newest, min(by_target.values(), default=math.inf), by_target)
+
+    def knew(self, labels: Mapping[str, str], at: float) -> bool:
+        """Whether a series that first appears at `at` was missing before because it did not exist."""
+        if self.first_by_target.get(_target(labels), math.inf) < at:
+            return True
+        return self.interval is not None and self.first + 1.5 * self.interval < at
+
+
+def _target(labels: Mapping[str, str]) -> tuple[str, str]:
+    return labels.get("job", ""), labels.get("instance", "")
+
+
+def _counter_rows(series: RawSeries) -> _Rows:
+    return [(t, {math.inf: v}) for t, v in zip(series.at, series.value, strict=True) if math.isfinite(v)]
+
+
+def _steps(labels: Mapping[str, str], rows: _Rows, history: _History, since: float, until: float) -> Iterator[_Step]:
+    """What each sample in (since, until] adds, as the rules at the top say."""
+    before: tuple[float, Mapping[float, float]] | None = None
+    for at, now in rows:
+        if at > until:
+            return
+        if at > since:
+            if before is None:
+                if history.knew(labels, at):
+                    yield _Step(at, now, None)
+            elif _was_reset(before[1], now):
+                yield _Step(at, now, None)
+            elif before[0] >= since:
+                yield _Step(at, {le: count - before[1][le] for le, count in now.items()}, before[0])
+        before = at, now
+
+
+def _was_reset(before: Mapping[float, float], now: Mapping[float, float]) -> bool:
+    """A count fell, or the buckets are other ones: a new process counts."""
+    return before.keys() != now.keys() or any(count < before[le] for le, count in now.items())
+
+
+def _on_grid(
+    steps: list[tuple[_Step, float, float]], history: _History, since: float, until: float, query: str
+) -> Measurement:
+    """(step, bad, total) of all series as one Counts, or why there is none."""
+    if not steps:
+        return NoData(_too_few(history.newest, since, until), query)
+    width = 0.9 * (history.interval or 0.0)
+    at: list[float] = []
+    bad: list[float] = []
+    total: list[float] = []
+    began = -math.inf
+    for step, more_bad, more_total in sorted(steps, key=lambda entry: entry[0].at):
+        if step.at - began >= width and (not at or step.at > at[-1]):
+            began = step.at
+            at.append(step.at)
+            bad.append(0.0)
+            total.append(0.0)
+        at[-1] = step.at
+        bad[-1] += more_bad
+        total[-1] += more_total
+    starts = [step.base if step.base is not None else since for step, _, _ in steps]
+    return Counts(min(starts), tuple(at), tuple(bad), tuple(total), query)
+
+
+# ── histograms ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _histograms(buckets: Iterable[RawSeries]) -> list[tuple[Mapping[str, str], _Rows]]:
+    """The buckets that differ in `le` only, put together: labels without `le`, and counts by bound over time."""
+    labels_of: dict[frozenset[tuple[str, str]], Mapping[str, str]] = {}
+    rows_of: dict[frozenset[tuple[str, str]], dict[float, dict[float, float]]] = {}
+    for series in buckets:
+        labels = {k: v for k, v in series.labels.items() if k != "le"}
+        key = frozenset(labels.items())
+        labels_of[key] = labels
+        rows = rows_of.setdefault(key, defaultdict(dict))
+        le = _bound(series)
+        for t, v in zip(series.at, series.value, strict=True):
+            if math.isfinite(v):
+                rows[t][le] = v
+    for key, rows in rows_of.items():
+        if any(math.inf not in counts_by_le for counts_by_le in rows.values()):
+            name = RawSeries(labels_of[key], (), ())
+            raise ValueError(f'{name} has no le="+Inf" bucket, so nobody knows how many requests there were')
+    return [(labels_of[key], sorted(rows.items(), key=lambda row: row[0])) for key, rows in rows_of.items()]
+
+
+def _bound(series: RawSeries) -> float:
+    try:
+        bound = float(series.labels.get("le", ""))
+    except ValueError:
+        bound = math.nan
+    if math.isnan(bound):
+        raise ValueError(f"{series} is no histogram bucket: its label le is not a number")
+    return bound
+
+
+def _up_to(bound: float, added: Mapping[float, float]) -> float:
+    """How many of the requests in the buckets took `bound` seconds or less."""
+    lower, below = 0.0, 0.0
+    for upper, count in sorted(added.items()):
+        if math.isclose(bound, upper, rel_tol=1e-9):
+            return count
+        if bound < upper:
+            if upper == math.inf:
+                break
+            return below + (count - below) * (bound - lower) / (upper - lower)
+        lower, below = upper, count
+    raise ValueError(
+        f"the histogram's last finite bucket ends at {lower:g}s, below {bound:g}s: it cannot say how many were slower;"
+        f" add a bucket at {bound:g} to the service's histogram"
+    )
+
+
+# ── what is not there ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _too_few(newest: float | None, since: float, until: float) -> str:
+    if newest is None:
+        return "no series has a sample in this time"
+    if newest <= since:
+        return f"the newest sample is {show_duration(until - newest)} old"
+    return "one sample only, yet: a count needs two"
+
+
+def several(found: Sequence[RawSeries]) -> str:
+    names = ", ".join(sorted(str(s) for s in found)[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{len(found)} series where one is expected: {names}{more}; add labels, or put sum(…) or max(…) around it"

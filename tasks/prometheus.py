@@ -1,0 +1,358 @@
+"""A Prometheus server (or Thanos, Mimir, VictoriaMetrics: what speaks its HTTP API) as a metric source.
+
+Counters and plain gauges are read as raw samples (an instant query with a range selector), so that resets, new
+series and their times are ours to judge; expressions go through query_range. The questions themselves are
+prometheus-api-client's; what it leaves open is closed here: the total time of a request, the size of an answer,
+redirects, errors that the server explains, and retries that end before the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.util.retry import Retry
+
+from firstwatch import series
+from firstwatch.model import Gauge, Measurement, NoData, SourceError
+from firstwatch.redaction import Secret
+from firstwatch.selector import Selector, SelectorError, is_plain, parse
+from firstwatch.series import LOOK_BACK, RawSeries
+from firstwatch.units import show_duration
+from tasks.sources import Access, system_reason
+
+MOST_BYTES = 50_000_000  # of an answer; an hour and a half of 200 series at 15 s is 2 MB
+MOST_POINTS = 10_000  # of a query_range; Prometheus refuses more than 11,000
+_PATIENCE = 3  # timeouts, where no deadline is given
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between tries; doubled each time
+_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SHOWN = 300  # characters of what a server says of its error
+# A store that is missing makes the answer an error rather than a part of the truth (Thanos, VictoriaMetrics).
+_WHOLE = {"partial_response": "false", "deny_partial_response": "1"}
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Refusal(Exception):
+    """The question has no answer. `may_pass`: asked again, it may have one."""
+
+    def __init__(self, why: str, *, may_pass: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.may_pass = why, may_pass
+
+
+class PrometheusSource:
+    """See tasks.sources.Source. `url` is the server's base URL; a user name in it is taken as basic authentication."""
+
+    def __init__(self, url: str, access: Access | None = None, *, rng: random.Random | None = None) -> None:
+        access = access or Access()
+        parts = urlsplit(url)
+        if parts.password is not None and access.basic is None:
+            access = Access(**{**vars(access), "basic": (parts.username or "", Secret("metrics", parts.password))})
+        host = parts.netloc.rpartition("@")[2]
+        session = _Session(f"Prometheus at {host}")
+        session.verify = access.ca_file or not access.insecure
+        self._access, self._redactor, self._rng = access, access.redactor(), rng or random.Random()
+        self._session = session
+        self._server = PrometheusConnect(
+            parts._replace(netloc=host).geturl().rstrip("/"),
+            headers=access.plain_headers(),
+            auth=HTTPBasicAuth(access.basic[0], access.basic[1].reveal()) if access.basic else _as_it_is,
+            retry=Retry(0, read=False),
+            session=session,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {}  # the server keeps the history
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        pass
+
+    async def counts(
+        self, bad: Selector | str, total: Selector | str, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        span = _span(since, until)
+        query = f"sum(increase({bad}[{span}])) / sum(increase({total}[{span}]))"
+
+        async def measure(ends: float) -> Measurement:
+            # Bad first: a scrape that comes in between adds requests without their errors, and the next look corrects
+            # that; the other way round there would be errors without requests.
+            bads = await self._samples(_plain(bad), since - LOOK_BACK, until, ends)
+            totals = await self._samples(_plain(total), since - LOOK_BACK, until, ends)
+            return series.counts(bads, totals, since, until, query)
+
+        return await self._guarded(measure, query, deadline)
+
+    async def slower_than(
+        self, histogram: Selector | str, bound_s: float, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        query = f"requests slower than {bound_s:g}s in {histogram}[{_span(since, until)}]"
+
+        async def measure(ends: float) -> Measurement:
+            selector = _plain(histogram).with_suffix("_bucket")
+            buckets = await self._samples(selector, since - LOOK_BACK, until, ends)
+            return series.slower_than(buckets, bound_s, since, until, query)
+
+        return await self._guarded(measure, query, deadline)
+
+    async def gauge(
+        self, query: Selector | str, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        async def measure(ends: float) -> Measurement:
+            if isinstance(query, Selector) or is_plain(query):
+                found = await self._samples(_plain(query), since, until, ends)
+            else:
+                found = await self._evaluated(query, since, until, ends)
+            return series.gauge(found, since, until, str(query))
+
+        return await self._guarded(measure, str(query), deadline)
+
+    async def query(self, promql: str, at: float, *, deadline: float | None = None) -> Measurement:
+        async def measure(ends: float) -> Measurement:
+            result = await self._ask(partial(self._server.custom_query, promql, params={"time": at, **_WHOLE}), ends)
+            return _one_value(result, promql)
+
+        return await self._guarded(measure, promql, deadline)
+
+    async def alive(self, since: float, until: float, *, deadline: float | None = None) -> Sequence[float] | None:
+        """When Prometheus scraped anything at all, well or in vain."""
+        scraped = f"count(count_over_time(up[{_step(since, until)}s]))"
+        measured = await self.gauge(scraped, since, until, deadline=deadline)
+        return measured.at if isinstance(measured, Gauge) else None
+
+    async def _samples(self, selector: Selector, since: float, until: float, ends: float) -> list[RawSeries]:
+        """The raw samples in [since, until]. Prometheus 3 leaves out the range's left end: a millisecond more."""
+        promql = f"{selector}[{max(1, math.ceil((until - since) * 1000) + 1)}ms]"
+        question = partial(self._server.custom_query, promql, params={"time": until, **_WHOLE})
+        return _all_series(await self._ask(question, ends))
+
+    async def _evaluated(self, promql: str, since: float, until: float, ends: float) -> list[RawSeries]:
+        """An expression's values, at `until` and in even steps before it."""
+        step = _step(since, until)
+        exact = {"start": until - math.floor(max(0.0, until - since) / step) * step, "end": until, **_WHOLE}
+        start, end = (datetime.fromtimestamp(t, UTC) for t in (since, until))  # params: the client rounds to seconds
+        question = partial(self._server.custom_query_range, promql, start, end, str(step), params=exact)
+        return _all_series(await self._ask(question, ends))
+
+    async def _guarded(self, measure: Callable[[float], Any], query: str, deadline: float | None) -> Measurement:
+        """Measures until `deadline` at most; whatever goes wrong is a SourceError without secrets."""
+        left = _PATIENCE * self._access.timeout if deadline is None else deadline - time.time()
+        try:
+            measured: Measurement = await measure(time.monotonic() + left)
+        except (Refusal, SelectorError) as refusal:
+            return SourceError(self._redactor.text(str(refusal)), query)
+        return measured
+
+    async def _ask(self, question: Callable[..., Any], ends: float) -> Any:
+        """Asks until there is an answer, a refusal that will not pass, or no time left. Raises Refusal."""
+        pause, last = _FIRST_PAUSE, Refusal(f"{self._session.where} was not asked: the next look is due")
+        while (left := ends - time.monotonic()) > 0:
+            timeout = min(self._access.timeout, left)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await _in_thread(partial(question, timeout=timeout))
+            except TimeoutError:
+                last = Refusal(f"{self._session.where} did not answer within {show_duration(timeout)}", may_pass=True)
+            except Refusal as refusal:
+                last = refusal
+            wait = self._rng.uniform(pause / 2, pause)
+            if not last.may_pass or time.monotonic() + wait >= ends:
+                break
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise last
+
+
+# ── what the server says ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _all_series(result: Any) -> list[RawSeries]:
+    """A matrix → its series. Raises Refusal for anything else."""
+    if not isinstance(result, list) or not all(isinstance(entry, dict) for entry in result):
+        raise Refusal("the answer is a scalar or a string where series are expected")
+    try:
+        return [_one_series(entry) for entry in result]
+    except (KeyError, TypeError, ValueError):
+        raise Refusal("the answer holds no samples as numbers; native histograms cannot be read yet") from None
+
+
+def _one_series(entry: Mapping[str, Any]) -> RawSeries:
+    points = [(float(t), float(v)) for t, v in entry["values"]]
+    return RawSeries(dict(entry["metric"]), [t for t, _ in points], [v for _, v in points])
+
+
+def _one_value(result: Any, promql: str) -> Measurement:
+    """An instant query's result → a Gauge of one sample, or why it is none."""
+    if result == []:
+        return NoData("the query gives nothing", promql)
+    try:
+        if isinstance(result[0], dict):
+            if len(result) > 1:
+                found = [RawSeries(entry["metric"], (), ()) for entry in result]
+                return SourceError(series.several(found), promql)
+            at, value = map(float, result[0]["value"])
+        else:
+            at, value = map(float, result)  # a scalar
+    except (KeyError, TypeError, ValueError):
+        return SourceError("the query gives a range, a histogram or a text where one number is expected", promql)
+    if not math.isfinite(value):
+        return NoData(f"the query gives {value}", promql)
+    return Gauge((at,), (value,), promql)
+
+
+def _plain(selector: Selector | str) -> Selector:
+    return selector if isinstance(selector, Selector) else parse(selector)
+
+
+def _step(since: float, until: float) -> int:
+    """Whole seconds between an expression's values: a 240th of the time, 15 s at most, and never too many points."""
+    span = until - since
+    return max(1, round(min(15.0, span / 240)), math.ceil(span / MOST_POINTS))
+
+
+def _span(since: float, until: float) -> str:
+    """A PromQL duration that people can read."""
+    return show_duration(max(1, round(until - since)))
+
+
+# ── one request, with an end ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An authentication that adds nothing; with none at all, requests would send what it finds in ~/.netrc."""
+    return request
+
+
+class _Session(requests.Session):
+    """A session whose requests end in time, in a bounded JSON answer of success, or in a Refusal that says why."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def request(self, method: str, url: str | bytes, *args: Any, **options: Any) -> requests.Response:
+        ends = time.monotonic() + options["timeout"]
+        try:
+            with super().request(method, url, *args, **{**options, "stream": True, "allow_redirects": False}) as sent:
+                body = self._body(sent, ends)
+        except (requests.Timeout, TimeoutError):
+            raise self._timeout(options["timeout"]) from None
+        except (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema, requests.exceptions.InvalidURL):
+            raise Refusal(f"{self.where}: metrics.prometheus is not an http or https URL") from None
+        except (requests.RequestException, Urllib3Error, OSError) as error:
+            reason = system_reason(error) or "the connection broke"
+            raise Refusal(f"{self.where} cannot be reached: {reason}", may_pass=True) from None
+        self._refuse_what_is_no_result(sent, body)
+        answer = requests.Response()
+        answer.status_code, answer.headers, answer.raw = sent.status_code, sent.headers, BytesIO(body)
+        return answer
+
+    def _body(self, sent: requests.Response, ends: float) -> bytes:
+        """Reads what comes, as it comes: a server that drips bytes must not hold us, nor one that pours them."""
+        body = bytearray()
+        while piece := sent.raw.read1(65536, decode_content=True):
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise Refusal(f"{self.where} answers more than {MOST_BYTES // 1_000_000} MB: narrow the selector")
+            if time.monotonic() > ends:
+                raise TimeoutError
+        return bytes(body)
+
+    def _refuse_what_is_no_result(self, sent: requests.Response, body: bytes) -> None:
+        payload = _json(body)
+        if sent.status_code != 200:
+            may_pass = sent.status_code in _MAY_PASS
+            raise Refusal(f"{self.where} answers {sent.status_code} {_told(sent, payload, body)}", may_pass=may_pass)
+        if not isinstance(payload, dict):
+            may_pass = body.lstrip()[:1] == b"{"  # JSON that was cut off
+            raise Refusal(f"{self.where} answers something that is not JSON {_hint(sent)}", may_pass=may_pass)
+        result = payload.get("data", {}).get("result") if isinstance(payload.get("data"), dict) else None
+        if payload.get("status") != "success" or result is None:
+            raise Refusal(f"{self.where} answers {_told(sent, payload, body)}")
+        if warnings := payload.get("warnings"):
+            _log.warning("%s warns: %s", self.where, str(warnings)[:_SHOWN])
+            if not result:
+                raise Refusal(f"{self.where} answers nothing, with a warning: {str(warnings)[:_SHOWN]}", may_pass=True)
+
+    def _timeout(self, seconds: float) -> Refusal:
+        return Refusal(f"{self.where} did not answer within {show_duration(seconds)}", may_pass=True)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _told(sent: requests.Response, payload: Any, body: bytes) -> str:
+    """What a server says of its own error, in short."""
+    if isinstance(payload, dict) and payload.get("error"):
+        return f"{payload.get('errorType', 'error')}: {str(payload['error'])[:_SHOWN]}"
+    hint = {401: "(see metrics.basic and metrics.bearer)", 403: "(see metrics.basic and metrics.bearer)"}
+    if sent.status_code in hint:
+        return hint[sent.status_code]
+    if sent.is_redirect:
+        return "(a redirect, which is not followed: is there a login page in front?)"
+    if "html" in sent.headers.get("content-type", ""):
+        return _hint(sent)
+    return f"with {body[:_SHOWN].decode(errors='replace')!r}"
+
+
+def _hint(sent: requests.Response) -> str:
+    kind = sent.headers.get("content-type", "no content type").partition(";")[0]
+    return f"({kind}): is this the URL of Prometheus itself, without a login page in front?"
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Runs blocking work without holding the loop, nor, as asyncio.to_thread would, the end of the process.
+
+    If the wait is cancelled the thread goes on to the end of its socket's timeout, and its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except Exception as error:
+            failed = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="prometheus", daemon=True).start()
+    return await done
