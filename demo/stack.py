@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,10 +43,19 @@ class Process:
             self.announced = self.popen.stdout.readline().decode().strip()
             if not self.announced:
                 raise RuntimeError(f"{self.name} did not start:\n{self.tail()}")
+            threading.Thread(target=self._keep_output, daemon=True).start()
 
     @property
     def pid(self) -> int:
         return self.popen.pid
+
+    def _keep_output(self) -> None:
+        """What it prints after its first line goes to the log, so that its pipe never fills."""
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            with contextlib.suppress(ValueError):  # closed, because we are stopping
+                self._sink.write(line)
+                self._sink.flush()
 
     def alive(self) -> bool:
         return self.popen.poll() is None
@@ -54,7 +64,7 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def wait_for(self, url: str, seconds: float) -> None:
-        """Return when the URL answers 200. Raises RuntimeError with the end of the log when the process ends, or is late."""
+        """Return when the URL answers 200. Raises RuntimeError with the end of the log when it ends, or is late."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if not self.alive():

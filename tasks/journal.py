@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Completed, Crashed
 
@@ -86,7 +86,10 @@ class Journal:
         self._entries[step] = plain
 
     async def close_orphans(self) -> list[str]:
-        """Settle the task runs that a killed process left open: finished by the journal, or crashed. Returns their names."""
+        """Settle the task runs that a killed process left open: finished by the journal, or crashed.
+
+        Returns their names.
+        """
         open_runs = await self._client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self._flow_run_id])),
             task_run_filter=TaskRunFilter(
@@ -96,7 +99,7 @@ class Journal:
             ),
         )
         for task_run in open_runs:
-            state = (
+            state: State[Any] = (
                 Completed(message="Finished just before its process was killed; the journal has it.")
                 if task_run.name in self
                 else Crashed(message="Its process was killed; the flow run went on in a new one.")

@@ -165,12 +165,13 @@ class Claim:
 
 
 async def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    problem = await state.aresult(raise_on_failure=False)  # type: ignore[no-untyped-call]
+    problem = await state.aresult(raise_on_failure=False)
     return isinstance(problem, NotDelivered) and problem.transient
 
 
 @task(
     name="rollback",
+    task_run_name="rollback",
     cache_policy=NO_CACHE,
     retry_delay_seconds=exponential_backoff(2),
     retry_jitter_factor=0.5,
@@ -304,11 +305,14 @@ _ADAPTERS: dict[str, Callable[[RollbackOrder, LoadSecret], Awaitable[str]]] = {
 
 
 async def _post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> str:
-    """POST once. What failed before the body left, or was answered with an error, is NotDelivered; silence is Unclear."""
+    """POST once. A failure before the body left, or an answered error, is NotDelivered; silence is Unclear."""
     try:
-        async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
-            async with client.stream("POST", url, content=body, headers=headers) as response:
-                text = await _first_words(response)
+        async with (
+            asyncio.timeout(timeout),
+            httpx.AsyncClient(timeout=timeout, trust_env=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            text = await _first_words(response)
     except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
         raise NotDelivered(f"no connection to the rollback hook: {problem or type(problem).__name__}") from problem
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as problem:

@@ -42,8 +42,8 @@ def restart_automations() -> list[Automation]:
             trigger=EventTrigger(
                 after={after},
                 expect=expect,
-                match={"prefect.resource.id": "prefect.flow-run.*"},  # type: ignore[arg-type]
-                match_related=OURS,  # type: ignore[arg-type]
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related=OURS,
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -103,7 +103,7 @@ async def ensure_automations() -> None:
 
 
 def deploy() -> None:
-    """`prefect deploy --all`, from prefect.yaml in the current folder. Raises CalledProcessError with its output shown."""
+    """`prefect deploy --all`, from prefect.yaml in the current folder, shown. Raises CalledProcessError."""
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=True)
 
 

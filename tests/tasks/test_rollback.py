@@ -173,7 +173,7 @@ def test_killed_between_sending_and_recording(prefect_api: str) -> None:
     async def scenario() -> None:
         async with Hook("hang", 200).listening() as hook:
             bad, owner = release(), uuid.uuid4()
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes a moment; the test waits for it anyway
                 [sys.executable, "-c", _KILLED, hook.url, bad.version, str(owner)],
                 env={**os.environ, "PREFECT_API_URL": prefect_api},
             )

@@ -1,0 +1,125 @@
+"""From the first word to the last: what every flow that verifies a release has in common.
+
+The steps find a verdict; then a proven failure is rolled back, people are told, the report is published, and the flow
+run ends in the state that CI acts on. A verdict is written down before anything is done about it, so that a run that
+is killed in between goes on with the same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from firstwatch.model import Verdict
+from firstwatch.report import messages
+from firstwatch.report.model import RollbackRecord, RollbackState
+from firstwatch.report.summary import rollback_sentence, why
+from tasks.check import bad_version_is_gone
+from tasks.report import publish_report, publish_requests
+from tasks.rollback import Claim, RollbackOrder, send_rollback
+from tasks.run import NotVerifiable, Run
+from tasks.secrets import load_secret
+
+Reasons = tuple[str, ...]
+Steps = Callable[[Run], Awaitable[tuple[Verdict, Reasons]]]
+
+_LOST_ANSWER_PATIENCE = 30.0  # seconds for the old version to come back, where the rollback's answer was lost
+
+
+async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> State[None]:
+    """Open a run, take its steps, and conclude it. Only a healthy release ends in a Completed state.
+
+    What goes wrong on our side (a file, a secret, a defect) is never the release's fault: inconclusive.
+    """
+    try:
+        async with opening as run:
+            run.tell(messages.started(run.report()))
+            await _find_verdict(run, steps)
+            state = await _act(run)
+            run.tell(messages.verdict(run.report(state.name or "")))
+            await run.told()
+            await _publish(run, state.name or "")
+            return state
+    except NotVerifiable as problem:
+        get_run_logger().error("Nothing could be verified: %s", problem)
+        return Failed(name="Inconclusive", message=f"Nothing could be verified: {problem}")
+
+
+async def _find_verdict(run: Run, steps: Steps) -> None:
+    """The steps' verdict; or, after a restart, the one that was written down."""
+    run.restore_smoke()
+    if (kept := run.journal.get("verdict")) is not None:
+        run.found.verdict, run.found.reasons = Verdict(kept["verdict"]), tuple(kept["reasons"])
+        return
+    try:
+        verdict, reasons = await steps(run)
+    except Exception as problem:
+        get_run_logger().exception("The checker itself failed")
+        verdict = Verdict.INCONCLUSIVE
+        reasons = (run.redactor.text(f"the checker itself failed: {type(problem).__name__}: {problem}"),)
+    run.found.verdict, run.found.reasons = verdict, reasons
+    await run.journal.finish("verdict", {"verdict": verdict, "reasons": reasons})
+
+
+async def _act(run: Run) -> State[None]:
+    """Do what the verdict asks for, and name the state that the flow run ends in."""
+    because = why(run.report())
+    match run.found.verdict:
+        case Verdict.HEALTHY:
+            return Completed(name="Healthy", message=because)
+        case Verdict.UNHEALTHY if run.dry_run:
+            return Failed(name="Unhealthy", message=f"Dry run, not rolled back: {because}")
+        case Verdict.UNHEALTHY if run.service.rollback is None:
+            return Failed(name="Unhealthy", message=f"Not rolled back, as the service file names no way to: {because}")
+        case Verdict.UNHEALTHY:
+            return await _roll_back(run, because)
+        case _:
+            return Failed(name="Inconclusive", message=because)
+
+
+async def _roll_back(run: Run, because: str) -> State[None]:
+    """Roll back, once per release, and see whether it worked where the file asks for that (or the answer was lost)."""
+    hook = run.service.rollback
+    assert hook is not None
+    order = RollbackOrder(run.release, run.found.reasons, hook, run.flow_run.id, run.flow_run_url)
+    send = send_rollback.with_options(retries=hook.retries)
+    task_run: Any = send(order, run.client, load_secret, run.clock, return_state=True)
+    await task_run
+    claim = await Claim.read(run.client, run.release)
+    record = claim.record if claim else RollbackRecord(order.adapter, RollbackState.FAILED, order.idempotency_key)
+    run.found.rollback = record
+    run.tell(messages.rollback(run.report()))
+    gone = await _confirmed(run, record, hook.confirm)
+    if record.state is RollbackState.ACCEPTED and gone is not False:
+        return Failed(name="RolledBack", message=because)
+    if record.state is RollbackState.UNKNOWN and gone:
+        return Failed(name="RolledBack", message=f"{because} (its answer was lost; the old version is back)")
+    told = rollback_sentence(record) if gone is not False else "The bad version still answers."
+    return Failed(name="RollbackFailed", message=f"{told} {because}")
+
+
+async def _confirmed(run: Run, record: RollbackRecord, patience: float) -> bool | None:
+    """Is the bad version gone? None where nobody asked, or where the service does not tell its version."""
+    if record.state is RollbackState.UNKNOWN:
+        patience = max(patience, _LOST_ANSWER_PATIENCE)
+    smoke = run.service.smoke
+    if record.state is RollbackState.FAILED or not patience or smoke is None or smoke.version is None:
+        return None
+    gone = await bad_version_is_gone(run.transport, smoke.version, run.release.version, patience)
+    run.found.notes.append(f"After the rollback, {run.release.version} {'is gone' if gone else 'still answers'}.")
+    return gone
+
+
+async def _publish(run: Run, state: str) -> None:
+    if run.window is not None:
+        await run.window.remeasure()
+    await asyncio.gather(
+        publish_report(run.report(state), run.redactor),
+        publish_requests(run.requests, run.release, run.redactor),
+    )

@@ -1,0 +1,74 @@
+"""Smoke: right after a deploy, the critical path only, in under two minutes.
+
+    prefect deployment run smoke/production -p service=shop -p version=$SHA --watch
+
+The new version must be the one that answers; then all checks run side by side. A failure that a retry confirms rolls
+the release back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from firstwatch import verdict
+from firstwatch.model import Outcome, Verdict
+from firstwatch.report import messages
+from flows.conclude import Reasons, verify
+from tasks.check import Suite, check, check_version
+from tasks.run import Run, open_run
+
+
+@flow(name="smoke", flow_run_name="smoke {service} {version}", persist_result=False)
+async def smoke(
+    service: str, version: str = "", deployed_at: datetime | None = None, dry_run: bool = False
+) -> State[None]:
+    """Smoke-test a release.
+
+    Args:
+        service: a file in services/, without .yaml.
+        version: the version that was deployed; left out, whichever version answers is tested, and nothing rolled back.
+        deployed_at: when it was deployed; left out, now.
+        dry_run: judge and report; no rollback.
+    """
+    return await verify(open_run(service, version, deployed_at, dry_run or not version), smoke_suite)
+
+
+async def smoke_suite(run: Run) -> tuple[Verdict, Reasons]:
+    """The version check, then all checks side by side, within the suite's budget."""
+    if not run.restore_smoke():
+        await _run_checks(run)
+    result, reasons = verdict.of_smoke(run.found.version_check, run.found.smoke)
+    if result is not Verdict.HEALTHY:
+        run.tell(messages.smoke_failed(run.report()))
+    return result, reasons
+
+
+async def _run_checks(run: Run) -> None:
+    suite_spec = run.service.smoke
+    if suite_spec is None:
+        return
+    suite = Suite(run.transport, suite_spec.budget, run.clock)
+    if suite_spec.version is not None and run.release.version:
+        run.found.version_check = await check_version(suite, suite_spec.version, run.release.version)
+    if not _old_version_answers(run):
+        run.found.smoke = list(await asyncio.gather(*(check(suite, c) for c in suite_spec.checks)))
+    run.found.smoke_took = suite.took
+    await run.journal.finish(
+        "smoke",
+        {
+            "version": run.found.version_check,
+            "checks": run.found.smoke,
+            "took": suite.took,
+            "requests": run.transport.records,
+        },
+    )
+
+
+def _old_version_answers(run: Run) -> bool:
+    """Checks on another version would say nothing of this release. Where nothing answers, they say a lot."""
+    found = run.found.version_check
+    return found is not None and found.outcome is not Outcome.PASS and found.attempts[-1].status is not None

@@ -1,0 +1,269 @@
+"""What one flow run holds open while it verifies a release: the service file, the transport, the journal, the thread.
+
+`open_run` is the one place where a run's parts are put together; flows only say in which order things happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger, runtime
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from pydantic import TypeAdapter
+
+from firstwatch.model import CheckResult, Release, RequestRecord, Verdict
+from firstwatch.redaction import Redactor
+from firstwatch.report import messages
+from firstwatch.report.model import CheckpointRecord, Delivery, ReleaseReport, RollbackRecord
+from firstwatch.spec import Service, load_or_raise
+from tasks import slack
+from tasks.http import Transport, open_transport
+from tasks.journal import Journal
+from tasks.report import WindowProgress
+from tasks.secrets import SecretMissing, load_secret
+from tasks.sources import open_source
+from tasks.watch import Window, selectors_of
+from tasks.wire import SYNTHETIC_HEADERS
+
+MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
+_CHECKS = TypeAdapter(list[CheckResult])
+_REQUESTS = TypeAdapter(list[RequestRecord])
+
+
+class NotVerifiable(Exception):
+    """The release cannot be verified at all, for a reason that lies with us: the file, a secret, the crash loop."""
+
+
+@dataclass
+class Findings:
+    """What has been found so far; the report is made of it."""
+
+    version_check: CheckResult | None = None
+    smoke: list[CheckResult] = field(default_factory=list)
+    smoke_took: float | None = None
+    verdict: Verdict | None = None
+    reasons: tuple[str, ...] = ()
+    rollback: RollbackRecord | None = None
+    deliveries: list[Delivery] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    earlier_requests: list[RequestRecord] = field(default_factory=list)  # sent by a process that was killed since
+
+
+@dataclass
+class Run:
+    """One verification of one release, and everything it needs. Made by `open_run`."""
+
+    service: Service
+    release: Release
+    dry_run: bool
+    started: float
+    flow_run: FlowRun
+    flow_run_url: str
+    client: PrefectClient
+    journal: Journal
+    transport: Transport
+    redactor: Redactor
+    clock: Callable[[], float]
+    thread: slack.Thread | None = None
+    window: Window | None = None
+    found: Findings = field(default_factory=Findings)
+    _telling: asyncio.Task[None] | None = None
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        return [*self.found.earlier_requests, *self.transport.records]
+
+    def report(self, state: str = "") -> ReleaseReport:
+        """All that is known now, as the page, the charts and Slack take it."""
+        found, smoke = self.found, self.service.smoke
+        return ReleaseReport(
+            release=self.release,
+            started=self.started,
+            verdict=found.verdict,
+            state=state,
+            reasons=found.reasons,
+            version_check=found.version_check,
+            smoke=found.smoke,
+            smoke_budget=smoke.budget if smoke else None,
+            smoke_took=found.smoke_took,
+            checkpoints=self.window.records() if self.window else self._planned(),
+            charts=self.window.charts() if self.window else (),
+            rollback=found.rollback,
+            requests=self.requests,
+            deliveries=tuple(found.deliveries),
+            notes=tuple(found.notes),
+            dry_run=self.dry_run,
+            flow_run_url=self.flow_run_url,
+            ended=self.clock() if state else None,
+        )
+
+    def _planned(self) -> list[CheckpointRecord]:
+        return [CheckpointRecord(c.name, c.at, c.signal or "query", c.judge or "condition") for c in self.plan]
+
+    plan: tuple[Any, ...] = ()  # the checkpoints that this flow will come to
+
+    # ── telling people ───────────────────────────────────────────────────────────────────────────────────────
+
+    def tell(self, message: messages.Message) -> None:
+        """Hand a message to Slack, behind those before it, and go on at once: nobody waits for Slack."""
+        self._telling = asyncio.create_task(self._tell_after(self._telling, message))
+
+    async def told(self) -> None:
+        """When all messages are delivered or given up."""
+        if self._telling is not None:
+            await self._telling
+
+    async def _tell_after(self, before: asyncio.Task[None] | None, message: messages.Message) -> None:
+        if before is not None:
+            await before
+        step = f"slack: {message.kind}"
+        if step in self.journal:
+            return  # an earlier process of this run has told it
+        delivery = await slack.tell(self.thread, message)
+        if delivery is not None:
+            self.found.deliveries.append(delivery)
+            if delivery.ok:
+                await self.journal.finish(step, {"ts": delivery.ts})
+
+    # ── what an earlier process of this flow run has found ───────────────────────────────────────────────────
+
+    def restore_smoke(self) -> bool:
+        """Take up the smoke suite's result from the journal; False if it has not been finished."""
+        kept = self.journal.get("smoke")
+        if kept is None:
+            return False
+        version = [kept["version"]] if kept["version"] else []
+        self.found.version_check = next(iter(_CHECKS.validate_python(version)), None)
+        self.found.smoke = _CHECKS.validate_python(kept["checks"])
+        self.found.smoke_took = kept["took"]
+        self.found.earlier_requests = _REQUESTS.validate_python(kept["requests"])
+        return True
+
+
+@asynccontextmanager
+async def open_run(
+    service: str, version: str, deployed_at: datetime | None, dry_run: bool, *, observes: bool = False
+) -> AsyncIterator[Run]:
+    """Everything for one run of a flow. `service` is a file in services/ (or FIRSTWATCH_SERVICES), or a path to one.
+
+    Raises NotVerifiable, with all that is wrong, before the first request is sent.
+    """
+    logger = get_run_logger()
+    spec = read_service(service)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(get_client())
+        flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
+        if flow_run.run_count > MAX_RESTARTS:
+            raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
+        journal = await Journal.open(client, flow_run.id)
+        release = Release(spec.service, version, _moment(deployed_at, flow_run))
+        if flow_run.run_count > 1:
+            await journal.close_orphans()
+            logger.warning("Picked up again; finished already: %s", ", ".join(journal.steps) or "nothing")
+        transport = await stack.enter_async_context(open_transport(spec, logger=logger))
+        for secret in [s async for s in _secrets(spec)]:
+            transport.redactor.add(secret)
+        run = Run(
+            service=spec,
+            release=release,
+            dry_run=dry_run,
+            started=time.time() if flow_run.start_time is None else flow_run.start_time.timestamp(),
+            flow_run=flow_run,
+            flow_run_url=str(runtime.flow_run.ui_url or ""),
+            client=client,
+            journal=journal,
+            transport=transport,
+            redactor=transport.redactor,
+            clock=time.time,
+            plan=tuple(spec.window.checkpoints) if observes else (),
+        )
+        if spec.alerts.slack is not None:
+            first = journal.get("slack: started") or {}
+            run.thread = await slack.Thread.open(spec.alerts.slack, load_secret, run.redactor, first.get("ts"))
+        if observes:
+            run.window = await _open_window(run, stack)
+        try:
+            yield run
+        finally:
+            await run.told()
+
+
+async def _open_window(run: Run, stack: AsyncExitStack) -> Window:
+    """The window, from its beginning or from where an earlier process of this run left it."""
+    try:
+        source = await open_source(
+            run.service.metrics,
+            service=run.service.service,
+            selectors=selectors_of(run.service),
+            marks=SYNTHETIC_HEADERS,
+        )
+    except (SecretMissing, ValueError) as problem:
+        raise NotVerifiable(f"the metric source cannot be opened: {problem}") from problem
+    await stack.enter_async_context(source)
+    window = Window(run.service, run.release, source, WindowProgress(run.release, run.redactor), run.clock)
+    if kept := run.journal.get("window"):
+        window.restore(kept)
+    return window
+
+
+def read_service(service: str) -> Service:
+    """The service file by name or path. Raises NotVerifiable with every diagnostic."""
+    folder = Path(os.environ.get("FIRSTWATCH_SERVICES", "services"))
+    path = Path(service) if service.endswith((".yaml", ".yml")) else folder / f"{service}.yaml"
+    try:
+        return load_or_raise(path.read_text(encoding="utf-8"), str(path), os.environ)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise NotVerifiable(f"the service file {path} cannot be read: {problem}") from problem
+    except ValueError as problem:
+        raise NotVerifiable(str(problem)) from problem
+
+
+def _moment(deployed_at: datetime | None, flow_run: FlowRun) -> float:
+    """When the release was deployed (Unix seconds): as given, or else when CI asked for this run.
+
+    That is when the flow run was created, which a restart does not change.
+    """
+    if deployed_at is not None:
+        return deployed_at.timestamp()
+    asked = flow_run.start_time if flow_run.auto_scheduled else flow_run.created
+    return asked.timestamp() if asked is not None else time.time()
+
+
+async def _secrets(service: Service) -> AsyncIterator[str]:
+    """The values of all secrets that the file names and that can be found, for the redactor.
+
+    One that is missing is told where it is used.
+    """
+    for name in set(_secret_names(service.model_dump())):
+        try:
+            yield (await load_secret(name)).reveal()
+        except SecretMissing:
+            continue
+
+
+def _secret_names(value: Any) -> Iterator[str]:
+    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, Slack's `webhook`), and each
+    `secret:NAME` in a text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in _SECRET_FIELDS and isinstance(item, str):
+                yield item
+            yield from _secret_names(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secret_names(item)
+    elif isinstance(value, str) and "secret:" in value:
+        yield value.partition("secret:")[2].split()[0]
+
+
+_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook"})

@@ -1,0 +1,286 @@
+"""The observation window as it happens: look, measure, judge, and show what is being waited for.
+
+The looks and their judgements are firstwatch.timeline's; here they meet the clock, the metric source and the UI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed
+from pydantic import TypeAdapter
+
+from firstwatch import timeline
+from firstwatch.model import Counts, Gauge, Judgement, Measurement, Outcome, Release, SourceError, as_json
+from firstwatch.report.model import Chart, CheckpointRecord
+from firstwatch.report.text import checkpoint_name, offset
+from firstwatch.selector import Selector, parse
+from firstwatch.spec import Service, signals_of
+from firstwatch.spec.models import Checkpoint
+from firstwatch.timeline import Look, Measured, State, Watch
+from firstwatch.units import show_duration
+from tasks.report import WindowProgress
+from tasks.sources import Source
+
+_NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
+_STATES = TypeAdapter(dict[str, State])
+_STATE_NAMES = {
+    Outcome.PASS: "Pass",
+    Outcome.NOT_YET: "NotYet",
+    Outcome.NO_DATA: "NoData",
+    Outcome.ERROR: "SourceError",
+}
+
+
+class Window:
+    """A release's window in progress. `watch` is what is known; `measured` what it was last known from."""
+
+    def __init__(
+        self,
+        service: Service,
+        release: Release,
+        source: Source,
+        progress: WindowProgress,
+        clock: Callable[[], float],
+    ):
+        self.service, self.release, self.clock = service, release, clock
+        self.watch = Watch(service.window, service.objectives, release.deployed_at)
+        self.looks = timeline.looks(service.window, release.deployed_at)
+        self.measured = Measured({})
+        self._source, self._progress = source, progress
+        self._measured_at = float("-inf")
+
+    # ── what is known, and what was known to an earlier process ──────────────────────────────────────────────
+
+    @property
+    def over(self) -> bool:
+        return self.watch.ruling.final
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a restarted process needs to go on from the last look, as plain JSON."""
+        return {"now": self.watch.now, "states": as_json(dict(self.watch.states)), "source": self._source.snapshot()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        self.watch = Watch(
+            self.service.window,
+            self.service.objectives,
+            self.release.deployed_at,
+            _STATES.validate_python(kept["states"]),
+            kept["now"],
+        )
+        if kept["source"]:
+            self._source.restore(kept["source"])
+
+    @property
+    def to_come(self) -> list[Look]:
+        """The looks that are still to be taken."""
+        return [look for look in self.looks if self.watch.now is None or look.at > self.watch.now]
+
+    def records(self) -> list[CheckpointRecord]:
+        """Each checkpoint with its first failure and its last judgement."""
+        return [self._record(c) for c in self.service.window.checkpoints]
+
+    def _record(self, checkpoint: Checkpoint) -> CheckpointRecord:
+        state = self.watch.states.get(checkpoint.name, State())
+        history = [j for j in (state.failed, state.last) if j is not None]
+        judge = checkpoint.judge or "condition"
+        return CheckpointRecord(checkpoint.name, checkpoint.at, checkpoint.signal or "query", judge, tuple(history))
+
+    def charts(self) -> list[Chart]:
+        """What each checkpoint saw, in the last measurement."""
+        charts = []
+        for checkpoint in self.service.window.checkpoints:
+            series = self.measured.checkpoints.get(checkpoint.name)
+            state = self.watch.states.get(checkpoint.name, State())
+            if isinstance(series, Counts | Gauge) and (judged := state.failed or state.last):
+                charts.append(_chart(checkpoint, series, judged, state, self.release.deployed_at))
+        return charts
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def look(self, look: Look) -> None:
+        """Wait for the moment, measure, and judge everything that has begun.
+
+        A look that lies in the past (the process was killed, or the run came late) is judged by what had been
+        measurable at that moment, from the source's history.
+        """
+        await self._sleep_until(look.at)
+        if look.at > self._measured_at or not set(look.watched) <= set(self.measured.checkpoints):
+            await self._measure()
+        self.watch = self.watch.after(look, self.measured.until(look.at))
+        logger = get_run_logger()
+        for name in look.watched:
+            judged = self.watch.states[name].last
+            if judged is not None:
+                at = offset(look.at, self.release.deployed_at)
+                logger.info("%s %s: %s, %s", at, name, judged.outcome, judged.why)
+
+    async def _sleep_until(self, moment: float) -> None:
+        while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
+            await asyncio.sleep(min(left, _NAP))
+
+    async def remeasure(self) -> None:
+        """Measure for the report's charts what an earlier process of this run had measured."""
+        if not self.measured.checkpoints:
+            await self._measure()
+
+    async def _measure(self) -> None:
+        now = self.clock()
+        begun = [c for c in self.service.window.checkpoints if self.release.deployed_at + c.at <= now]
+        following = next((look.at for look in self.looks if look.at > now), now)
+        self.measured = await measure(
+            self._source, self.service, begun, self.release.deployed_at, now, max(following, now + 1)
+        )
+        self._measured_at = now
+
+    async def show(self, text: str) -> None:
+        """How far the window is, and what it waits for, in its progress artifact."""
+        end = timeline.length(self.service.window)
+        await self._progress.update((self.clock() - self.release.deployed_at) / end, text)
+
+
+# ── the task runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def wait_for(window: Window, moment: float, what: str) -> None:
+    """Watch what has begun until `moment` (Unix seconds), as the task run `waiting for WHAT (2m)`.
+
+    Returns early when the ruling is final.
+    """
+    left = max(0.0, moment - window.clock())
+    name = f"waiting for {what} ({show_duration(round(left) if left >= 1 else 0)})"
+    await _wait_for.with_options(task_run_name=name)(window, moment, what)
+
+
+@task(name="wait", cache_policy=NO_CACHE, persist_result=False)
+async def _wait_for(window: Window, moment: float, what: str) -> Any:
+    for look in window.to_come:
+        if look.at >= moment:
+            break
+        at = offset(look.at, window.release.deployed_at)
+        await window.show(f"{at}: waiting for {what}; watching {', '.join(look.watched) or 'nothing yet'}")
+        await window.look(look)
+        if window.over:
+            return Completed(message=f"Ended at {at}: {_decided(window)}")
+    await window.show(f"waiting for {what}")
+    await window._sleep_until(moment)
+    return Completed(message=f"It is time for {what}")
+
+
+async def checkpoint(window: Window, look: Look, name: str) -> Judgement:
+    """Judge a checkpoint as the task run `T+2m p95 latency` and return what its judge says at that look."""
+    at = next(c.at for c in window.service.window.checkpoints if c.name == name)
+    task_run: Any = _checkpoint.with_options(task_run_name=checkpoint_name(name, at))(
+        window, look, name, return_state=True
+    )
+    await task_run
+    return window.watch.states[name].last or Judgement(Outcome.ERROR, "was not judged", look.at)
+
+
+async def failed_later(window: Window, name: str, task_run_name: str) -> None:
+    """A checkpoint that failed while it was watched, as the failed task run `T+7m p95 latency`."""
+    failed = window.watch.states[name].failed
+    assert failed is not None
+    task_run: Any = _failed_later.with_options(task_run_name=task_run_name)(failed, return_state=True)
+    await task_run
+
+
+@task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
+async def _checkpoint(window: Window, look: Look, name: str) -> Any:
+    if window.watch.now is None or window.watch.now < look.at:
+        await window.look(look)
+    judged = window.watch.states[name].last
+    return _as_state(judged) if judged else Failed(message="was not judged")
+
+
+@task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
+async def _failed_later(judged: Judgement) -> Any:
+    return _as_state(judged)
+
+
+def _as_state(judged: Judgement) -> Any:
+    if judged.outcome is Outcome.FAIL:
+        return Failed(message=judged.why)
+    return Completed(name=_STATE_NAMES[judged.outcome], message=judged.why)
+
+
+def _decided(window: Window) -> str:
+    reasons = window.watch.ruling.reasons
+    return f"{reasons[0].check}: {reasons[0].why}" if reasons else str(window.watch.ruling.verdict)
+
+
+# ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def measure(
+    source: Source,
+    service: Service,
+    checkpoints: Sequence[Checkpoint],
+    deployed_at: float,
+    until: float,
+    deadline: float,
+) -> Measured:
+    """Everything that the checkpoints' judges want to see, all asked at once.
+
+    It reaches back before the deploy by the window's length, where the source has that: the baseline.
+    """
+    since = deployed_at - timeline.length(service.window)
+    signals = signals_of(service)
+
+    async def of(checkpoint: Checkpoint) -> Measurement:
+        return await _measure_one(source, service, checkpoint, since, until, deadline)
+
+    answers, load, alive = await asyncio.gather(
+        asyncio.gather(*(of(c) for c in checkpoints)),
+        source.counts(signals.requests, signals.requests, since, until, deadline=deadline),
+        source.alive(since, until, deadline=deadline),
+    )
+    return Measured(
+        {c.name: answer for c, answer in zip(checkpoints, answers, strict=True)},
+        load if isinstance(load, Counts) else None,
+        alive,
+    )
+
+
+async def _measure_one(
+    source: Source, service: Service, checkpoint: Checkpoint, since: float, until: float, deadline: float
+) -> Measurement:
+    signals = signals_of(service)
+    try:
+        match checkpoint.signal:
+            case "errors":
+                return await source.counts(signals.errors, signals.requests, since, until, deadline=deadline)
+            case "latency":
+                bound = service.objectives.latency[checkpoint.quantile or next(iter(service.objectives.latency))]
+                return await source.slower_than(signals.latency, bound, since, until, deadline=deadline)
+            case "memory" | "db_pool":
+                return await source.gauge(getattr(signals, checkpoint.signal), since, until, deadline=deadline)
+            case None:
+                return await source.gauge(checkpoint.query or "", since, until, deadline=deadline)
+    except Exception as problem:  # a source at fault must not end the watch: the other signals go on
+        return SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
+
+
+def selectors_of(service: Service) -> list[Selector]:
+    """The series that the embedded source must keep."""
+    signals = signals_of(service)
+    plain = [signals.requests, signals.errors, signals.memory, signals.db_pool]
+    return [*(parse(text) for text in plain), parse(signals.latency).with_suffix("_bucket")]
+
+
+def _chart(
+    checkpoint: Checkpoint, series: Counts | Gauge, judged: Judgement, state: State, deployed_at: float
+) -> Chart:
+    if isinstance(series, Counts):
+        values = [bad / total if total else float("nan") for bad, total in zip(series.bad, series.total, strict=True)]
+        limit, unit, title = judged.limit, "ratio", checkpoint.name
+    else:
+        # A growth limit is relative; on a chart of the values it has no place.
+        values, limit, title = list(series.value), None, checkpoint.name
+        unit = {"memory": "bytes", "db_pool": "connections"}.get(checkpoint.signal or "", "")
+    failed_at = state.failed.at if state.failed else None
+    return Chart(title, unit, tuple(zip(series.at, values, strict=True)), deployed_at, limit, failed_at)
