@@ -214,7 +214,7 @@ def as_lines(posted: Posted) -> str:
     """A message as a terminal shows it: replies are indented."""
     indent = "  │ " if posted.thread_ts else ""
     text = posted.words.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    return "\n".join(f"{indent}{line}" for line in f"slack #{posted.channel or 'webhook'}\n{text}".splitlines()) + "\n"
+    return "\n".join(f"{indent}{line}" for line in f"slack {posted.channel or 'webhook'}\n{text}".splitlines()) + "\n"
 
 
 def main() -> None:

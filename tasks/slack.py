@@ -28,6 +28,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.report.messages import Message, render
 from firstwatch.report.model import Delivery, map_text
+from firstwatch.report.text import plain
 from firstwatch.spec import models as spec
 
 TOTAL = 10.0  # seconds that one delivery may take, with all its tries
@@ -174,7 +175,7 @@ class Thread:
         try:
             secret = await load_secret(slack.webhook or slack.token or "")
         except Exception as missing:
-            return cls(Closed(redactor.text(str(missing))), redactor, ts)
+            return cls(Closed(plain(redactor.text(str(missing)))), redactor, ts)
         redactor.add(secret.reveal())
         door = Webhook(secret) if slack.webhook else Bot(secret, slack.channel or "", slack.api_url)
         return cls(door, redactor, ts)
@@ -197,10 +198,10 @@ class Thread:
             try:
                 ts = await self._try(payload, message.broadcast, min(_ONE_TRY, deadline - time.monotonic()))
             except TryAgain as problem:
-                why = self._redactor.text(str(problem))
+                why = plain(self._redactor.text(str(problem)))
                 self._not_before = time.monotonic() + (pause if problem.after is None else problem.after)
             except Refused as problem:
-                why = self._redactor.text(str(problem))
+                why = plain(self._redactor.text(str(problem)))
                 if not problem.shape or "blocks" not in payload:
                     raise NotDelivered(
                         Delivery(message.kind, False, tried + 1, why, self.ts), worth_retrying=False

@@ -116,7 +116,8 @@ _ASK = "It was not rolled back, because nothing is proven against it. Look at th
 
 def _message(report: ReleaseReport, kind: str, title: str, text: str, **rest: Any) -> Message:
     dry = ["Dry run: nothing is rolled back"] if report.dry_run else []
-    return Message(kind, title, text, url=report.flow_run_url, footer=[*dry, report.release.id], **rest)
+    # The kind becomes the name of a task run, and Prefect drops a run whose name holds what is not Unicode.
+    return Message(plain(kind, 120), title, text, url=report.flow_run_url, footer=[*dry, report.release.id], **rest)
 
 
 def _name(report: ReleaseReport) -> str:
