@@ -27,6 +27,7 @@ import requests
 from prometheus_api_client import PrometheusConnect
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util.retry import Retry
 
 from firstwatch import series
@@ -153,8 +154,9 @@ class PrometheusSource:
 
     async def _evaluated(self, promql: str, since: float, until: float, ends: float) -> list[RawSeries]:
         """An expression's values, at `until` and in even steps before it."""
-        step = _step(since, until)
-        exact = {"start": until - math.floor(max(0.0, until - since) / step) * step, "end": until, **_WHOLE}
+        step, end_ms = _step(since, until), math.floor(until * 1000)  # whole milliseconds, or the last one gets lost
+        start_ms = end_ms - math.floor(max(0.0, until - since) / step) * step * 1000
+        exact = {"start": f"{start_ms / 1000:.3f}", "end": f"{end_ms / 1000:.3f}", **_WHOLE}
         start, end = (datetime.fromtimestamp(t, UTC) for t in (since, until))  # params: the client rounds to seconds
         question = partial(self._server.custom_query_range, promql, start, end, str(step), params=exact)
         return _all_series(await self._ask(question, ends))
@@ -170,14 +172,16 @@ class PrometheusSource:
 
     async def _ask(self, question: Callable[..., Any], ends: float) -> Any:
         """Asks until there is an answer, a refusal that will not pass, or no time left. Raises Refusal."""
-        pause, last = _FIRST_PAUSE, Refusal(f"{self._session.where} was not asked: the next look is due")
+        where, pause = self._session.where, _FIRST_PAUSE
+        last: Refusal | None = None
         while (left := ends - time.monotonic()) > 0:
             timeout = min(self._access.timeout, left)
             try:
                 async with asyncio.timeout(timeout):
                     return await _in_thread(partial(question, timeout=timeout))
             except TimeoutError:
-                last = Refusal(f"{self._session.where} did not answer within {show_duration(timeout)}", may_pass=True)
+                if last is None or timeout == self._access.timeout:  # a try cut short does not hide what went wrong
+                    last = Refusal(f"{where} did not answer within {show_duration(timeout)}", may_pass=True)
             except Refusal as refusal:
                 last = refusal
             wait = self._rng.uniform(pause / 2, pause)
@@ -185,7 +189,7 @@ class PrometheusSource:
                 break
             await asyncio.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        raise last
+        raise last or Refusal(f"{where} was not asked: the next look is due")
 
 
 # ── what the server says ─────────────────────────────────────────────────────────────────────────────────────
@@ -260,8 +264,8 @@ class _Session(requests.Session):
         try:
             with super().request(method, url, *args, **{**options, "stream": True, "allow_redirects": False}) as sent:
                 body = self._body(sent, ends)
-        except (requests.Timeout, TimeoutError):
-            raise self._timeout(options["timeout"]) from None
+        except (requests.Timeout, Urllib3Timeout, TimeoutError):
+            raise TimeoutError from None
         except (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema, requests.exceptions.InvalidURL):
             raise Refusal(f"{self.where}: metrics.prometheus is not an http or https URL") from None
         except (requests.RequestException, Urllib3Error, OSError) as error:
@@ -298,9 +302,6 @@ class _Session(requests.Session):
             _log.warning("%s warns: %s", self.where, str(warnings)[:_SHOWN])
             if not result:
                 raise Refusal(f"{self.where} answers nothing, with a warning: {str(warnings)[:_SHOWN]}", may_pass=True)
-
-    def _timeout(self, seconds: float) -> Refusal:
-        return Refusal(f"{self.where} did not answer within {show_duration(seconds)}", may_pass=True)
 
 
 def _json(body: bytes) -> Any:

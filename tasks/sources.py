@@ -6,7 +6,10 @@ NoData or SourceError. Its texts never hold a password or a token.
 
 from __future__ import annotations
 
+import os
 import random
+import socket
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -56,7 +59,7 @@ class Source(Protocol):
         ...
 
     async def alive(self, since: float, until: float, *, deadline: float | None = None) -> Sequence[float] | None:
-        """When the source itself is known to have worked, which gives a service's silence a meaning; None: not known."""
+        """When the source itself is known to have worked: then a service's silence means something. None: not known."""
         ...
 
     def snapshot(self) -> dict[str, Any]:
@@ -125,8 +128,10 @@ async def open_source(
 
     `selectors` is what the embedded source keeps (a histogram's as `_bucket`); `marks` are the synthetic headers it
     sends; `client` sends for it, if given; `rng` spreads the retries. Raises SecretMissing, and ValueError if the
-    file names no source.
+    file names no source or a ca_file that is not there.
     """
+    if metrics.ca_file and not os.path.isfile(metrics.ca_file):  # noqa: ASYNC240, PTH113
+        raise ValueError(f"metrics.ca_file: there is no file {metrics.ca_file}")
     access = await access_to(metrics)
     if metrics.prometheus:
         from tasks.prometheus import PrometheusSource  # lazily, both: a process needs one of the two
@@ -152,8 +157,10 @@ def system_reason(error: BaseException | None) -> str:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
-        if isinstance(error, OSError) and isinstance(error.strerror, str):
-            return error.strerror.lower()
-        inner = [getattr(error, "reason", None), *error.args, error.__cause__, error.__context__]
+        if isinstance(error, OSError) and isinstance(error.errno, int) and error.strerror:
+            own_numbers = isinstance(error, ssl.SSLError | socket.gaierror)  # not those of the operating system
+            return str(error.strerror if own_numbers else os.strerror(error.errno)).lower()
+        group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        inner = [getattr(error, "reason", None), *error.args, *group, error.__cause__, error.__context__]
         error = next((e for e in inner if isinstance(e, BaseException) and e not in seen), None)
     return ""

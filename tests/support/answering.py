@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,8 @@ class Answering:
 
 
 @contextmanager
-def answering(*answers: Said) -> Iterator[Answering]:
-    """The server, on 127.0.0.1, for the length of a `with` block."""
+def answering(*answers: Said, tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
+    """The server, on 127.0.0.1 (as localhost, with `tls`), for the length of a `with` block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,7 +51,10 @@ def answering(*answers: Said) -> Iterator[Answering]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    told = Answering(f"http://127.0.0.1:{server.server_address[1]}", answers)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    host = "https://localhost" if tls else "http://127.0.0.1"
+    told = Answering(f"{host}:{server.server_address[1]}", answers)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield told

@@ -17,9 +17,10 @@ import pytest
 
 from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
 from firstwatch.selector import parse
+from firstwatch.spec.models import Metrics
 from tasks.prometheus import PrometheusSource
 from tasks.scrape import ScrapeSource
-from tasks.sources import Source
+from tasks.sources import Source, access_to, open_source
 from tests.support.prometheus import RunningPrometheus, prometheus
 from tests.support.shop import DemoShop, demo_shop
 
@@ -286,3 +287,30 @@ def test_a_prometheus_that_dies_is_an_error_in_time(tmp_path: Path) -> None:
         assert isinstance(found, SourceError)
         assert "connection refused" in found.why
         assert time.monotonic() - started < 3
+
+
+# ── from the file to the source ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_file_names_the_source_and_its_secrets_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROM_TOKEN", "quiet-4711")
+    monkeypatch.setenv("PROM_KEY", "quiet-0815")
+    metrics = Metrics(
+        prometheus="http://127.0.0.1:9",
+        bearer="secret:prom-token",
+        headers={"X-Key": "secret:prom-key", "X-Scope-OrgID": "tea"},
+    )
+    access = asyncio.run(access_to(metrics))
+    sent = {"Authorization": "Bearer quiet-4711", "X-Key": "quiet-0815", "X-Scope-OrgID": "tea"}
+    assert access.plain_headers() == sent
+    assert "quiet" not in repr(access)
+
+    async def opened(metrics: Metrics) -> Source:
+        return await open_source(metrics, service="shop", selectors=SELECTORS, marks={})
+
+    assert isinstance(asyncio.run(opened(metrics)), PrometheusSource)
+    assert isinstance(asyncio.run(opened(Metrics(scrape="http://127.0.0.1:9/metrics"))), ScrapeSource)
+    with pytest.raises(ValueError, match="neither"):
+        asyncio.run(opened(Metrics()))
+    with pytest.raises(ValueError, match=r"no file /no/such/ca.pem"):
+        asyncio.run(opened(Metrics(prometheus="https://127.0.0.1:9", ca_file="/no/such/ca.pem")))
