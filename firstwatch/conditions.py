@@ -55,6 +55,8 @@ _INSTEAD = {
     "code": "write status",
     "time": "write elapsed (seconds)",
     "duration_ms": "write elapsed (seconds)",
+    "not": "write !(…)",
+    "len": "write size(…)",
     "True": "write true", "False": "write false", "None": "write null",
 }  # fmt: skip
 _SHOWN = 120  # characters of an actual value in a `why`
@@ -128,7 +130,11 @@ def compile_expression(text: str, names: frozenset[str]) -> tuple[Path, ...]:
             raise ConditionError(f"unknown name {name}", _hint_for(name, names), _column(tokens, name))
     for name in program.functions():
         if name.isidentifier() and name not in _FUNCTIONS | _TIME_FUNCTIONS:
-            hint = _closest(name, _FUNCTIONS) or f"functions here: {_listed({*_MACROS, *_FUNCTIONS})}"
+            hint = (
+                _INSTEAD.get(name)
+                or _closest(name, _FUNCTIONS)
+                or f"functions here: {_listed({*_MACROS, *_FUNCTIONS})}"
+            )
             raise ConditionError(f"unknown function {name}()", hint, _column(tokens, name))
     _refuse_bad_patterns(tokens)
     paths = paths_in(tokens, names)
@@ -167,6 +173,8 @@ def _syntax_error(text: str, message: str) -> ConditionError:
             break
     else:
         hint = 'conditions are CEL, for example status == 200 or json.status == "ok"'
+        if text.count('"') % 2:
+            hint = "a list of conditions was cut at a comma or bracket: put this condition in quotes"
     if not text.strip():
         return ConditionError("an empty condition", hint)
     where = f" (column {column})" if column else ""
@@ -378,7 +386,7 @@ def _hint_for(name: str, names: frozenset[str]) -> str:
 
 def _closest(name: str, known: Iterable[str]) -> str:
     lower = {word.lower(): word for word in known}
-    close = get_close_matches(name.lower(), lower, n=1)
+    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.7)
     return f"did you mean {lower[close[0]]}?" if close else ""
 
 

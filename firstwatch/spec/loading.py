@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -30,9 +31,11 @@ def load(path_text: str, file: str, environ: Mapping[str, str]) -> Loaded:
     diagnostics += _new(faults, file, already)
     if fitted.service is not None:
         found = semantics.findings(fitted.service)
-        trusted = (finding for finding in found if not fitted.broken & set(finding.needs))
+        broken = fitted.broken | {re.split(r"[.[]", path)[0] for path in already}
+        trusted = (finding for finding in found if not broken & set(finding.needs))
+        placed = ((fitted.tree.at(finding.loc), finding) for finding in trusted)
         already = {diagnostic.path for diagnostic in diagnostics}
-        diagnostics += _new(((fitted.tree.at(finding.loc), finding) for finding in trusted), file, already)
+        diagnostics += _new(((node, finding) for node, finding in placed if not node.damaged), file, already)
     if diagnostics:
         return Loaded(None, tuple(sorted(set(diagnostics), key=lambda d: (d.line, d.column, d.path))))
     return Loaded(fitted.service, ())

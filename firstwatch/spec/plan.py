@@ -21,15 +21,16 @@ _SANDBOX_HINT = "name it under rules.sandbox, with the header that tells the ser
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def findings(service: Service) -> Iterator[Finding]:
+def findings(service: Service, *, reachable: bool) -> Iterator[Finding]:
+    """What is wrong with the plan. Not `reachable`: base_url itself is wrong."""
     yield from _rules(service.rules)
     if service.smoke is None:
         return
     if service.smoke.version is not None:
         request = Request(get=service.smoke.version.get)
-        yield from _request(("smoke", "version"), request, service)
+        yield from _request(("smoke", "version"), request, service, reachable)
     for i, check in enumerate(service.smoke.checks):
-        yield from _request(("smoke", "checks", i), check, service)
+        yield from _request(("smoke", "checks", i), check, service, reachable)
 
 
 def _rules(rules: Rules) -> Iterator[Finding]:
@@ -48,7 +49,7 @@ def _rules(rules: Rules) -> Iterator[Finding]:
                 yield Finding(("rules", "sandbox", "paths", i), f"{path!r} is not a path", "start it with /")
 
 
-def _request(loc: Loc, request: Request, service: Service) -> Iterator[Finding]:
+def _request(loc: Loc, request: Request, service: Service, reachable: bool) -> Iterator[Finding]:
     """All that is wrong with one request."""
     place = (*loc, request.method.lower())
     for name, value in request.headers.items():
@@ -68,7 +69,8 @@ def _request(loc: Loc, request: Request, service: Service) -> Iterator[Finding]:
             f"add - {listed} to rules.allow",
             needs=("rules",),
         )
-    yield from _refusal(loc, request, service)
+    if reachable:
+        yield from _refusal(loc, request, service)
 
 
 def _header(loc: Loc, name: str, value: str) -> Iterator[Finding]:

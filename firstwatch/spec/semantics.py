@@ -25,9 +25,10 @@ Loc = tuple[str | int, ...]
 
 def findings(service: Service) -> Iterator[Finding]:
     """Every fault of meaning in the service, in the order of the file's sections."""
-    yield from _url(("base_url",), service.base_url)
+    base_url = list(_url(("base_url",), service.base_url))
+    yield from base_url
     yield from _metrics(service)
-    yield from plan.findings(service)
+    yield from plan.findings(service, reachable=not base_url)
     if service.smoke is not None:
         yield from _smoke(service, service.smoke)
     yield from _objectives(service)

@@ -31,6 +31,7 @@ class Node:
     line: int
     column: int
     path: str
+    damaged: bool = False  # something that did not fit was taken out of it
 
     def data(self) -> Any:
         """The value as plain Python data."""
@@ -68,7 +69,8 @@ def read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Node | None,
     try:
         root = yaml.compose(text)
     except MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
+        unclosed = str(e.problem).startswith("expected ','")  # told where it was opened
+        mark = (e.context_mark if unclosed else e.problem_mark) or e.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return None, [Diagnostic(file, line, column, "", f"not YAML: {e.problem or e.context}", _yaml_hint(e))]
     except YAMLError as e:

@@ -31,7 +31,6 @@ _LATER: tuple[tuple[str, ...], ...] = (
     ("alerts", "locations"),
 )
 _PLACEHOLDERS = {"service": "unnamed", "base_url": "http://unknown.invalid"}
-_QUIET = frozenset({"missing", "too_short"})  # of what was taken out itself, so no news
 _FREE = frozenset({"json", "parameters"})  # what is sent on as it is, null or not
 _HINTS = {
     "service": "for example service: shop",
@@ -56,7 +55,6 @@ def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
     faults = [(node, Finding((), f"`{key}` is empty", "give it a value, or take it out")) for key, node in _empty(tree)]
     told = {id(node) for node, _ in faults}
     broken: set[str] = set()
-    first = True
     while True:
         try:
             return Fitted(Service.model_validate(tree.data()), tree, frozenset(broken)), faults
@@ -64,13 +62,15 @@ def fit(tree: Node) -> tuple[Fitted, list[tuple[Node, Finding]]]:
             errors = e.errors(include_url=False)
         for error in errors:
             node = tree.at(error["loc"])
-            if (first or error["type"] not in _QUIET) and id(node) not in told:
+            if not node.damaged and id(node) not in told:
                 faults.append((node, Finding(error["loc"], *_said(error))))
             broken.update(str(step) for step in error["loc"][:1])
-        removed = [_remove(tree, error) for error in errors]
-        if not any(removed):
+        filled = [error for error in errors if _fill(tree, error)]
+        culprits = [(found, error) for error in errors if error not in filled and (found := _culprit(tree, error))]
+        if not culprits and not filled:
             return Fitted(None, tree, frozenset(broken)), faults
-        first = False
+        for found, error in culprits:
+            _remove(*found, error)
 
 
 def _empty(tree: Node) -> Iterator[tuple[str, Node]]:
@@ -82,20 +82,26 @@ def _empty(tree: Node) -> Iterator[tuple[str, Node]]:
             yield from _empty(node)
 
 
-def _remove(tree: Node, error: ErrorDetails) -> bool:
-    """Take the smallest thing out that makes the error go away; False if there is none."""
-    loc = error["loc"]
-    if error["type"] == "missing" and len(loc) == 1 and loc[0] in _PLACEHOLDERS:
-        tree.value[str(loc[0])] = Node(_PLACEHOLDERS[str(loc[0])], tree.line, tree.column, str(loc[0]))
-        return True
-    trail: list[tuple[str | int, Node]] = [("", tree), *tree.trail(loc)]
-    if len(trail) < 2:
-        return False
-    parent, (step, node) = trail[-2][1], trail[-1]
-    if isinstance(parent.value, dict):
-        parent.value.pop(str(step), None)
+def _culprit(tree: Node, error: ErrorDetails) -> tuple[Node, str | int, Node] | None:
+    """The smallest thing without which the error goes away: what holds it, its key there, and itself."""
+    trail: list[tuple[str | int, Node]] = [("", tree), *tree.trail(error["loc"])]
+    return (trail[-2][1], *trail[-1]) if len(trail) > 1 else None
+
+
+def _remove(holder: Node, key: str | int, culprit: Node, error: ErrorDetails) -> None:
+    holder.damaged = holder.damaged or error["type"] != "extra_forbidden"
+    if isinstance(holder.value, dict):
+        holder.value.pop(str(key), None)
     else:
-        parent.value[:] = [item for item in parent.value if item is not node]
+        holder.value[:] = [item for item in holder.value if item is not culprit]
+
+
+def _fill(tree: Node, error: ErrorDetails) -> bool:
+    """A stand-in for what a file cannot be without, so that the rest of it is looked at all the same."""
+    key = str(error["loc"][0]) if len(error["loc"]) == 1 else ""
+    if error["type"] != "missing" or key not in _PLACEHOLDERS:
+        return False
+    tree.value[key] = Node(_PLACEHOLDERS[key], tree.line, tree.column, key)
     return True
 
 
