@@ -27,6 +27,7 @@ from firstwatch.model import Release, RequestRecord, rfc3339
 from firstwatch.redaction import Redactor
 from firstwatch.report.markdown import release_markdown
 from firstwatch.report.model import ReleaseReport, map_text
+from firstwatch.report.summary import headline
 from firstwatch.report.text import plain
 
 MAX_REQUESTS = 1000  # rows of the request table
@@ -37,8 +38,9 @@ async def publish_report(report: ReleaseReport, redactor: Redactor) -> bool:
     """The markdown artifact `release-<slug>`; published again, it becomes the next version under the same key.
     False where Prefect would not take it."""
     # Secrets go first, while they are whole; then once more, should putting the page together have made one.
-    page = redactor.text(release_markdown(map_text(report, redactor.text)))
-    return await _published(_publish_markdown, f"release-{report.release.slug}", page, _about(report.release))
+    clean = map_text(report, redactor.text)
+    page, about = redactor.text(release_markdown(clean)), f"{headline(clean)}: {_about(clean.release)}"
+    return await _published(_publish_markdown, f"release-{report.release.slug}", page, about)
 
 
 async def publish_requests(records: Sequence[RequestRecord], release: Release, redactor: Redactor) -> bool:
@@ -46,7 +48,9 @@ async def publish_requests(records: Sequence[RequestRecord], release: Release, r
     rows = [_row(map_text(record, redactor.text)) for record in records[:MAX_REQUESTS]]
     if (more := len(records) - MAX_REQUESTS) > 0:
         rows.append({**dict.fromkeys(rows[0], ""), "check": f"and {more} more"})
-    return await _published(_publish_table, f"requests-{release.slug}", rows, f"Requests sent to {_about(release)}")
+    return await _published(
+        _publish_table, f"requests-{release.slug}", rows, f"Requests sent to {redactor.text(_about(release))}"
+    )
 
 
 def _row(record: RequestRecord) -> dict[str, Any]:
@@ -54,12 +58,12 @@ def _row(record: RequestRecord) -> dict[str, Any]:
         "at": rfc3339(record.at),
         "check": plain(record.check, 120),
         "attempt": record.attempt,
-        "request": plain(f"{record.method} {record.url}", 500),
         "status": record.status if record.status is not None else "no answer",
-        "bytes": record.bytes,
         "ms": round(record.milliseconds, 1),
-        "trace": record.trace_id,
+        "request": plain(f"{record.method} {record.url}", 500),
         "error": plain(record.error),
+        "bytes": record.bytes,
+        "trace": record.trace_id,
     }
 
 

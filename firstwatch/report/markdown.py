@@ -16,6 +16,7 @@ from firstwatch.report.text import (
     markdown_text,
     offset,
     show_value,
+    unbroken,
     web_address,
 )
 from firstwatch.units import show_duration
@@ -39,6 +40,7 @@ def release_markdown(report: ReleaseReport) -> str:
         _checks(report),
         _checkpoints(report),
         _charts(report),
+        _queries(report),
         _requests(report),
         _deliveries(report),
         _notes(report),
@@ -95,20 +97,21 @@ def _checks(report: ReleaseReport) -> str:
 def _check_rows(report: ReleaseReport, check: CheckResult) -> Iterable[list[str]]:
     """One row for a check; where it took several attempts, one more for each of them, the first failure first."""
     name, request = _strong(_text(check.name, 80), check.outcome), _text(check.request, 120)
-    words = _strong(check_words(check), check.outcome)
+    words = _strong(unbroken(check_words(check)), check.outcome)
     if len(check.attempts) == 1:
         yield [name, request, words, *_attempt_cells(report, check.attempts[0])]
         return
     yield [name, request, words, "", "", "", "" if check.attempts else _text(check.why)]
     for number, attempt in enumerate(check.attempts, 1):
-        words = f"attempt {number}: {OUTCOME_WORDS[attempt.outcome]}"
+        words = f"attempt {number}: {unbroken(OUTCOME_WORDS[attempt.outcome])}"
         yield ["", "", words, *_attempt_cells(report, attempt)]
 
 
 def _attempt_cells(report: ReleaseReport, attempt: Attempt) -> list[str]:
     status = str(attempt.status) if attempt.status is not None else "–"
     found = _text(attempt.why) or "as expected"
-    return [status, show_value(attempt.elapsed, "seconds"), offset(attempt.at, report.release.deployed_at), found]
+    took = unbroken(show_value(attempt.elapsed, "seconds"))
+    return [status, took, offset(attempt.at, report.release.deployed_at), found]
 
 
 def _checkpoints(report: ReleaseReport) -> str:
@@ -116,11 +119,7 @@ def _checkpoints(report: ReleaseReport) -> str:
         return ""
     head = ["Checkpoint", "Outcome", "Value", "Limit", "Sample", "Judged", "Why"]
     rows = [_checkpoint_row(report, record) for record in report.checkpoints]
-    parts = ["## Window", _table(head, rows)]
-    for record in _with_query(report.checkpoints):
-        parts.append(f"{_text(checkpoint_name(record.name, record.at), 120)} asked:")
-        parts.append(markdown_code(record.decisive.query if record.decisive else ""))
-    return "\n\n".join(parts)
+    return f"## Window\n\n{_table(head, rows)}"
 
 
 def _checkpoint_row(report: ReleaseReport, record: CheckpointRecord) -> list[str]:
@@ -130,17 +129,13 @@ def _checkpoint_row(report: ReleaseReport, record: CheckpointRecord) -> list[str
         return [name, "not reached", "–", "–", "–", "–", ""]
     return [
         _strong(name, said.outcome),
-        _strong(OUTCOME_WORDS[said.outcome], said.outcome),
-        _text(show_value(said.value, said.unit)),
-        _text(show_value(said.limit, said.unit)),
+        _strong(unbroken(OUTCOME_WORDS[said.outcome]), said.outcome),
+        unbroken(_text(show_value(said.value, said.unit))),
+        unbroken(_text(show_value(said.limit, said.unit))),
         f"{said.sample:,}" if said.sample is not None else "–",
         _when(report, said.at),
         _text(said.why, 400),
     ]
-
-
-def _with_query(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
-    return [r for r in records if r.decisive and r.decisive.query][:MAX_QUERIES]
 
 
 def _charts(report: ReleaseReport) -> str:
@@ -149,6 +144,16 @@ def _charts(report: ReleaseReport) -> str:
     images = [chart_markdown(chart) for chart in report.charts[:MAX_CHARTS]]
     more = len(report.charts) - MAX_CHARTS
     return "\n\n".join(["## Signals", *images, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _queries(report: ReleaseReport) -> str:
+    """What each checkpoint asked, to be asked again by hand."""
+    asked = [(r, r.decisive.query) for r in report.checkpoints if r.decisive and r.decisive.query]
+    parts = [
+        f"{_text(checkpoint_name(record.name, record.at), 120)}\n\n{markdown_code(query)}"
+        for record, query in asked[:MAX_QUERIES]
+    ]
+    return "\n\n".join(["## Queries", *parts]) if parts else ""
 
 
 def _requests(report: ReleaseReport) -> str:

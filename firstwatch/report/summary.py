@@ -7,10 +7,12 @@ from firstwatch.report.model import ReleaseReport, RollbackRecord, RollbackState
 from firstwatch.report.text import OUTCOME_WORDS, count, show_value
 from firstwatch.units import show_duration
 
-_ROLLED_BACK = {
+# The run's final state knows more than the hook's answer: whether the old version is really back.
+_ENDED = {"RolledBack": "Rolled back", "RollbackFailed": "Unhealthy, and the rollback failed"}
+_ROLLBACK = {
     RollbackState.SENT: "Unhealthy, rollback sent",
     RollbackState.ACCEPTED: "Rolled back",
-    RollbackState.FAILED: "Unhealthy, and the rollback failed",
+    RollbackState.FAILED: _ENDED["RollbackFailed"],
     RollbackState.UNKNOWN: "Unhealthy, and nobody knows whether it was rolled back",
 }
 
@@ -26,7 +28,7 @@ def headline(report: ReleaseReport) -> str:
             return "Inconclusive"
         case Verdict.UNHEALTHY:
             if report.rollback:
-                return _ROLLED_BACK[report.rollback.state]
+                return _ENDED.get(report.state) or _ROLLBACK[report.rollback.state]
             return "Unhealthy (dry run: not rolled back)" if report.dry_run else "Unhealthy, not rolled back"
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from firstwatch.model import Outcome
 from firstwatch.units import show_duration
 
+_ADDRESS = re.compile(r"(:(?=//)|\bwww(?=\.))", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\]()#!|~]|^\d*[-+.])")
 
 
@@ -33,9 +34,16 @@ def _visible(char: str) -> str:
 
 
 def markdown_text(text: str, limit: int = 300) -> str:
-    """`plain` text that stays text in Markdown, inside a table too."""
+    """`plain` text that stays text in Markdown, inside a table too. An address is shown, but is no link: escaping alone
+    does not keep the Prefect UI from making one, an invisible character within does."""
     safe = _MARKUP.sub(lambda m: f"{m[0][:-1]}\\{m[0][-1]}", plain(text, limit))
-    return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _ADDRESS.sub("\\1\u2060", safe)
+
+
+def unbroken(text: str) -> str:
+    """The same, kept on one line: a value and its unit stay together in a narrow table."""
+    return text.replace(" ", "\u00a0")
 
 
 def markdown_code(text: str, limit: int = 2000) -> str:

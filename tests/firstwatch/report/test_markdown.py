@@ -39,7 +39,8 @@ def rows(page: str) -> list[list[str]]:
         if token.type == "tr_open":
             found.append([])
         elif token.type in ("td_open", "th_open"):
-            found[-1].append("".join(c.content for c in parsed[i + 1].children or []))
+            cell = "".join(c.content for c in parsed[i + 1].children or [])
+            found[-1].append(cell.replace("\u00a0", " "))
     return found
 
 
@@ -52,7 +53,7 @@ def test_the_verdict_comes_first_and_says_why_in_a_sentence() -> None:
 
 def test_the_sections_come_in_the_order_in_which_people_ask() -> None:
     headings = texts(release_markdown(rolled_back()), "heading")
-    assert headings[1:] == ["Rollback", "Smoke", "Window", "Signals", "Requests", "Slack", "Notes"]
+    assert headings[1:] == ["Rollback", "Smoke", "Window", "Signals", "Queries", "Requests", "Slack", "Notes"]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,15 @@ def test_each_verdict_has_its_headline(change: dict[str, object], title: str) ->
 def test_a_rollback_that_did_not_work_is_in_the_headline(state: RollbackState) -> None:
     report = rolled_back()
     assert report.rollback
-    page = release_markdown(replace(report, rollback=replace(report.rollback, state=state)))
+    page = release_markdown(replace(report, state="", rollback=replace(report.rollback, state=state)))
     title = texts(page, "heading")[0]
     assert ("Rolled back" in title) == (state is RollbackState.ACCEPTED)
     assert ("✗ Unhealthy" in title) == (state is not RollbackState.ACCEPTED)
+
+
+def test_the_final_state_knows_better_than_the_hook() -> None:
+    accepted = replace(rolled_back(), state="RollbackFailed")  # but the bad version still answers
+    assert texts(release_markdown(accepted), "heading")[0] == "✗ Unhealthy, and the rollback failed: shop 1.4.3"
 
 
 def test_a_pass_on_retry_shows_its_first_failure() -> None:
@@ -149,9 +155,10 @@ def test_hostile_answers_stay_text_and_the_page_stays_small() -> None:
     page = release_markdown(hostile())
     assert_only_text(page)
     titles = texts(page, "heading")
-    assert titles[1:] == ["Rollback", "Smoke", "Window", "Signals", "Requests", "Slack", "Notes"]
+    assert titles[1:] == ["Rollback", "Smoke", "Window", "Signals", "Queries", "Requests", "Slack", "Notes"]
     assert len([t for t in tokens(page) if t.type == "image"]) == MAX_CHARTS
     assert "and 8 more" in page and "and 80 more" in page
+    assert "(http://evil" not in page.split("## Queries")[0]  # an address that the UI would make a link of
     assert not {"\x00", "\x1b", "\u202e", "\ud800"} & set(page)
     assert len(page.encode()) < 300_000
 
@@ -164,4 +171,4 @@ def test_any_text_stays_text(text: str) -> None:
     report = replace(rolled_back(), charts=(), reasons=(text,), notes=(text,), version_check=None, smoke=smoke)
     page = release_markdown(report)
     assert_only_text(page)
-    assert texts(page, "heading")[1:] == ["Rollback", "Smoke", "Window", "Requests", "Slack", "Notes"]
+    assert texts(page, "heading")[1:] == ["Rollback", "Smoke", "Window", "Queries", "Requests", "Slack", "Notes"]
