@@ -15,7 +15,7 @@ _NAMES = re.compile(
     "token|secret|passw|pwd|passphrase|api[_-]?key|signature|credential|authorization|cookie|jwt|session", re.IGNORECASE
 )
 _SHORT_NAMES = frozenset({"key", "sig", "auth", "pass", "pw", "sid", "code", "hmac"})
-_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>`]+""")
+_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s"'<>`]+""")
 _USER_INFO = re.compile(r"(?<=://)[^/?#@]*(?:@[^/?#@]*)*@")
 _QUERY_VALUE = re.compile(r"(?<=[?&;#])([^=&;#?]+)=([^&;#]*)")
 _SHORTEST_ENCODED = 6  # an encoded form shorter than this would blot out innocent text
