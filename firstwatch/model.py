@@ -50,7 +50,7 @@ class Release:
     def slug(self) -> str:
         """The id as Prefect's keys allow it (a-z, 0-9, dash), unique by a digest, at most 80 characters."""
         words = re.sub(r"[^a-z0-9]+", "-", f"{self.service}-{self.version}".lower()).strip("-")[:60].strip("-")
-        return f"{words}-{hashlib.sha256(self.id.encode()).hexdigest()[:12]}"
+        return f"{words}-{hashlib.sha256(self.id.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 # ── measurements: what a source answers ──────────────────────────────────────────────────────────────────────
