@@ -42,6 +42,8 @@ def _rules(rules: Rules) -> Iterator[Finding]:
     for i, host in enumerate(rules.hosts):
         if "/" in host or "@" in host or not host.strip() or urlsplit(f"//{host}").hostname is None:
             yield Finding(("rules", "hosts", i), "this is not a host", "write cdn.example.com or cdn.example.com:8443")
+    if rules.timeout <= 0:
+        yield Finding(("rules", "timeout"), "`timeout` must be longer than 0s", "leave it out for the usual one")
     if rules.sandbox is not None:
         yield from _header(("rules", "sandbox", "header"), rules.sandbox.header, rules.sandbox.value)
         for i, path in enumerate(rules.sandbox.paths):

@@ -124,6 +124,7 @@ CASES = [
         "`basic` and `bearer` exclude each other",
         "keep one",
     ),
+    Case("no time for requests", HEAD + "rules: {timeout: 0} # <<\n", "must be longer than 0s", "leave it out"),
     Case("no time", HEAD.replace("/metrics}", "/metrics, every: 0s} # <<"), "must be longer than 0s", "leave it out"),
     Case(
         "no selector", HEAD + "signals:\n  errors: rate(errors_total[5m]) # <<\n", "is not a plain selector", "the rate"
