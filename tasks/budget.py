@@ -15,19 +15,31 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import httpx
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 LONGEST_BACK_OFF = 10.0  # seconds: what a Retry-After may ask of us
-_SERVER_PATIENCE = 3.0  # seconds for one answer of the Prefect server
-_SERVER_AGAIN = 30.0  # seconds until a server that was lost is asked again
-_CROWDED = 5.0  # seconds for which we look before we ask, after another process has been met
+_SERVER_PATIENCE = 6.0  # seconds for one answer of the Prefect server: better late than twice the rate
+_SERVER_AGAIN = 10.0  # seconds until a server that was lost is asked again
+_CROWDED = 5.0  # seconds for which we step back a little before we ask, after another process has been met
 
 _log = logging.getLogger(__name__)
 
 
 class BudgetExhausted(Exception):
     """The request's turn did not come in time."""
+
+
+class _Busy(Exception):
+    """The server's SQLite was locked by another process' question."""
+
+
+async def _raise_if_busy(response: httpx.Response) -> None:
+    """Prefect's client would wait for two seconds and more before it repeats the question."""
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        raise _Busy
 
 
 class Bucket:
@@ -66,8 +78,8 @@ _buckets: dict[str, Bucket] = {}  # one a service in this process, whoever asks
 class SharedLimit:
     """The bucket that all processes share: a Prefect global concurrency limit whose slots decay.
 
-    The server keeps whole slots, and a refusal sets its decay back to zero; so after one we look for free slots, which
-    costs nothing, before we ask again.
+    The server counts in whole slots, so who asks for many waits until all of them are free; after a refusal (which
+    costs nothing) we ask for fewer. Its Retry-After is a guess at random, longer than the slots need: not used.
     """
 
     def __init__(self, client: PrefectClient, service: str, rate: float) -> None:
@@ -79,57 +91,58 @@ class SharedLimit:
         self._told = False
 
     async def acquire(self, count: int) -> int:
-        """Take `count` slots, or as many as are free where others ask too; returns how many. Waits for at least one.
+        """Take `count` slots, or fewer where others ask too; returns how many. Waits for at least one.
 
         Without an answer from the server all are given: the process' own bucket still holds to the rate.
         """
+        slots = count
+        period = burst(self._rate) / self._rate
+        if time.monotonic() < self._crowded_until:
+            await asyncio.sleep(random.uniform(0.0, 1.0) * period)  # or who was first would always be first
         while time.monotonic() >= self._lost_until:
             try:
                 async with asyncio.timeout(_SERVER_PATIENCE):
-                    free = await self._free() if time.monotonic() < self._crowded_until else count
-                    if free >= 1 and await self._increment(min(count, free)):
-                        return min(count, free)
+                    if await self._increment(slots):
+                        return slots
             except Exception as broken:
-                self._lose(broken)
+                self.lose(broken)
                 break
             self._crowded_until = time.monotonic() + _CROWDED
-            await asyncio.sleep(max(0.02, random.uniform(0.5, 1.0) / self._rate))
+            slots = max(1, slots // 2)
+            await asyncio.sleep(random.uniform(0.5, 1.5) * period / 4)
         return count
 
     async def ensure(self) -> None:
         """Create the limit, or bring it to the file's rate. Safe when several processes do it at once."""
         from prefect.exceptions import ObjectAlreadyExists
 
-        for _ in range(2):
+        while True:
             try:
                 await self._client.upsert_global_concurrency_limit_by_name(self.name, burst(self._rate), self._rate)
                 return
-            except ObjectAlreadyExists:  # another process was faster: look at what it made
-                continue
-
-    async def _free(self) -> int:
-        limit = await self._client.read_global_concurrency_limit_by_name(self.name)
-        return limit.limit - limit.active_slots
+            except (ObjectAlreadyExists, _Busy):  # another process was faster: look at what it made
+                await asyncio.sleep(random.uniform(0.01, 0.05))
 
     async def _increment(self, slots: int) -> bool:
         """Did the server give the slots? A limit that is gone or of another size is put right, and the answer is no."""
-        import httpx
-
         try:
-            answer = await self._client.increment_concurrency_slots(names=[self.name], slots=slots, mode="rate_limit")
-        except httpx.HTTPStatusError as refused:
-            if refused.response.status_code == httpx.codes.LOCKED:
-                return False
-            if refused.response.status_code != httpx.codes.UNPROCESSABLE_ENTITY:
-                raise
-            await self.ensure()
+            answer = await self._client.increment_concurrency_slots([self.name], slots, mode="rate_limit")
+        except _Busy:
             return False
-        if answer.json():
-            return True
-        await self.ensure()  # the server lets everything pass under a name that it does not know
+        except httpx.HTTPStatusError as refused:
+            status = refused.response.status_code
+            if status == httpx.codes.LOCKED:
+                return False
+            if status != httpx.codes.UNPROCESSABLE_ENTITY:
+                raise
+        else:
+            if answer.json():  # empty for a name that the server does not know: it lets everything pass
+                return True
+        await self.ensure()
         return False
 
-    def _lose(self, broken: Exception) -> None:
+    def lose(self, broken: Exception) -> None:
+        """Do without the server for a while, and say so once."""
         self._lost_until = time.monotonic() + _SERVER_AGAIN
         if not self._told:
             self._told = True
@@ -218,10 +231,11 @@ async def _shared_limit(stack: contextlib.AsyncExitStack, service: str, rate: fl
         return None
     from prefect.client.orchestration import get_client
 
-    shared = SharedLimit(await stack.enter_async_context(get_client()), service, rate)
+    client = get_client(httpx_settings={"event_hooks": {"response": [_raise_if_busy]}})
+    shared = SharedLimit(await stack.enter_async_context(client), service, rate)
     try:
         async with asyncio.timeout(_SERVER_PATIENCE):
             await shared.ensure()
     except Exception as broken:
-        shared._lose(broken)
+        shared.lose(broken)
     return shared
