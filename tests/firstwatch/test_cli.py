@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -93,9 +93,8 @@ def test_checking_is_quick_and_imports_nothing_that_is_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        firstwatch("check")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    firstwatch("check")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # processor time, which is what it costs; wall time is the same on a machine that does nothing else
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0

@@ -179,9 +179,9 @@ def test_null_in_a_body_is_a_value() -> None:
 
 def test_many_checks_load_in_a_moment() -> None:
     checks = "".join(f"    - {{name: c{i}, get: /{i}, expect: [status == 200, elapsed < 1]}}\n" for i in range(50))
-    start = time.perf_counter()
+    start = time.process_time()
     load_or_raise(HEAD + "smoke:\n  checks:\n" + checks, "f", {})
-    assert time.perf_counter() - start < 1.5
+    assert time.process_time() - start < 1.5
 
 
 def test_a_wrong_base_url_is_told_once_and_not_again_for_each_request() -> None:
