@@ -238,6 +238,7 @@ class Transport:
         if not fresh:
             yield self._wire
             return
+        self._resolver.forget()
         alone = self._new_wire()
         try:
             yield alone

@@ -8,6 +8,7 @@ import errno
 import functools
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _MARKS = [(name.encode(), value.encode()) for name, value in SYNTHETIC_HEADERS.i
 _MARKED = frozenset(name.lower() for name, _ in _MARKS)
 
 _FIRST_ADDRESSES = 2.0  # seconds for an address, where there are more to try
+_ADDRESSES_HOLD = 5.0  # seconds
 _CHUNK = 65_536
 
 
@@ -69,39 +71,44 @@ def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
 
 
 class Resolver:
-    """Looks a host up once, and gives only the addresses that may be connected to."""
+    """Looks hosts up, and gives only the addresses that may be connected to. What it found holds for a few seconds."""
 
     def __init__(self, base_host: str, base_port: int) -> None:
         self._base = base_host, base_port
-        self._known: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
-        self._allowed: dict[tuple[str, int], list[str]] = {}
+        self._base_is_local: bool | None = None  # decided once: a name that moves inside later does not open the door
+        self._asking: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+        self._allowed: dict[tuple[str, int], tuple[float, list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Raises socket.gaierror for an unknown host and AddressRefused if no address may be asked."""
-        if (host, port) in self._allowed:
-            return self._allowed[host, port]
+        until, allowed = self._allowed.get((host, port), (0.0, []))
+        if time.monotonic() < until:
+            return allowed
         found = await self._look_up(host, port)
-        local = any(map(rules.is_local_address, await self._look_up(*self._base)))
-        allowed = [address for address in found if not rules.is_forbidden_address(address, local)]
+        if self._base_is_local is None:
+            self._base_is_local = any(map(rules.is_local_address, await self._look_up(*self._base)))
+        allowed = [address for address in found if not rules.is_forbidden_address(address, self._base_is_local)]
         if not allowed:
             raise AddressRefused(f"{host} leads to {found[0]}, an inside address that is not asked")
-        self._allowed[host, port] = allowed
+        self._allowed[host, port] = time.monotonic() + _ADDRESSES_HOLD, allowed
         return allowed
 
-    def forget(self, host: str, port: int) -> None:
-        """Look it up anew next time: nothing listens there."""
-        self._known.pop((host, port), None)
-        self._allowed.pop((host, port), None)
+    def forget(self) -> None:
+        """Look everything up anew: names move while a release rolls out."""
+        self._allowed.clear()
 
     async def _look_up(self, host: str, port: int) -> list[str]:
-        task = self._known.get((host, port))
+        """Those who ask at the same time ask once."""
+        task = self._asking.get((host, port))
         if task is None:
-            task = self._known[host, port] = asyncio.create_task(_addresses_of(host, port))
-        try:
-            return await asyncio.shield(task)
-        except OSError:
-            self.forget(host, port)
-            raise
+            task = self._asking[host, port] = asyncio.create_task(_addresses_of(host, port))
+            task.add_done_callback(lambda done: self._asked((host, port), done))
+        return await asyncio.shield(task)
+
+    def _asked(self, key: tuple[str, int], task: asyncio.Task[list[str]]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # looked at, for asyncio would complain if nobody waits for it any more
 
 
 async def _addresses_of(host: str, port: int) -> list[str]:
@@ -132,11 +139,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
                 return await self._backend.connect_tcp(address, port, _FIRST_ADDRESSES, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        try:
-            return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
-        except httpcore.ConnectError:
-            self._resolver.forget(host, port)
-            raise
+        return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
 
 
 # ── progress and bodies ──────────────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,7 @@ from firstwatch.model import Attempt, Outcome
 from firstwatch.spec.models import Check, Request, Rules, Service
 from tasks.budget import Budget
 from tasks.http import Transport, open_transport, run_check
+from tasks.wire import AddressRefused, Resolver
 from tests.support.faulty_server import FaultyServer, certificate, faulty_server
 
 LIMIT = 0.6  # seconds a request may take in these tests
@@ -368,6 +369,20 @@ def test_a_host_on_the_list_is_asked_only_at_addresses_outside() -> None:
         assert direct.why.startswith("refused: 169.254.169.254 leads to")
 
     run(test, redirects=3, hosts=["169.254.169.254"])
+
+
+def test_a_name_that_moves_inside_later_opens_no_door() -> None:
+    async def main() -> None:
+        resolver = Resolver("93.184.215.14", 80)  # an outside service
+        assert await resolver.addresses("93.184.215.14", 80) == ["93.184.215.14"]
+        for host in ("127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254"):
+            with pytest.raises(AddressRefused, match=host):
+                await resolver.addresses(host, 80)
+        resolver.forget()
+        with pytest.raises(AddressRefused):
+            await resolver.addresses("localhost", 80)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
