@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ class Counts:
     query: str = ""
 
     def until(self, now: float) -> Counts:
-        n = sum(1 for t in self.at if t <= now)
+        n = bisect_right(self.at, now)
         return dataclasses.replace(self, at=self.at[:n], bad=self.bad[:n], total=self.total[:n])
 
 
@@ -81,16 +82,18 @@ class Gauge:
     query: str = ""
 
     def until(self, now: float) -> Gauge:
-        n = sum(1 for t in self.at if t <= now)
+        n = bisect_right(self.at, now)
         return dataclasses.replace(self, at=self.at[:n], value=self.value[:n])
 
 
 @dataclass(frozen=True, slots=True)
 class NoData:
-    """The source answered and had nothing (an empty vector, a NaN, no sample in the range)."""
+    """The source answered and had nothing (an empty vector, a NaN, no sample in the range, none of late). `last` is
+    what it had before it fell silent, so that a service that is gone can be told from one that never was."""
 
     why: str
     query: str = ""
+    last: Counts | Gauge | None = None
 
 
 @dataclass(frozen=True, slots=True)

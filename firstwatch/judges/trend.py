@@ -1,0 +1,227 @@
+"""Does a gauge (memory, connections) grow without end? A robust trend that is told from what only looks like one.
+
+Four blocks. The time since a start (the deploy, or a quarter or half of what has passed since) is cut into four equal
+blocks, and each is represented by its floor, the mean of its lowest quarter of samples: garbage collection moves the
+ceiling, a leak moves the floor. Growth is the Theil–Sen slope of the floors (the median of the slopes of all pairs;
+Sen 1968), its error follows from the scatter within the blocks, widened for autocorrelation by (1+ρ)/(1-ρ)
+(Hamed, Rao 1998, for the Mann–Kendall test). It fails when, from one of the starts on,
+
+- each floor lies above the one before, the last by more than twice its error: a step, a drop, a wave do not;
+- it has really grown by half the limit and at this pace grows by more than the limit in a window;
+- it does not slow down: a warm-up of time constant τ ≤ a third of a window rises by e^(-h/τ) from block to block,
+  a leak by as much each time;
+- it has grown by more than one tooth of a sawtooth: what the gauge swung before the deploy, or a quarter of its level
+  where that is not known; blocks of a quarter of a window hold whole teeth and need no such allowance.
+
+Load. A gauge that follows the requests is cleared of them first: the share that a regression on load and time
+explains by load, both together so that growth under growing load is not explained away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from firstwatch.judges.base import Context, Flags, Floats, judgement, percent, scrape_interval
+from firstwatch.model import Counts, Gauge, Judgement, Outcome, Series
+from firstwatch.units import show_duration
+
+BLOCKS = 4
+PER_BLOCK = 4  # samples without which a block has no floor
+SHORTEST = 1 / 24  # of the window: a shorter block shows no slowing down
+SLOWEST_WARMUP = 1 / 3  # of the window: the time constant of a warm-up that is told from a leak
+TOOTH = 1 / 4  # of the window: the longest tooth of a sawtooth
+TEETH = 2.5  # so many teeth high must growth be before whole teeth are seen
+EVEN = 1 / 3  # of the mean step: the smallest one of a steady growth
+SMOOTH = 1 / 12  # of the window: over which memory follows the load
+SWING = 0.25  # of the level: the tallest tooth, where no time before the deploy shows it
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How the floors rose from `start` on; all relative to the level, `pace` in growth per window."""
+
+    start: float
+    steps: tuple[float, ...]
+    error: float  # of a step
+    pace: float
+    block_s: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How far the gauge swung and how fast it grew before the deploy, relative to its level after it."""
+
+    swing: float
+    pace: float
+
+
+def trend(series: Series, context: Context) -> Judgement:
+    """Judges a `Gauge` against `context.limit`, the growth over a window, relative to the level, that is all right."""
+    if not isinstance(series, Gauge):
+        raise TypeError("the trend judge needs a gauge")
+    at, value = np.asarray(series.at, dtype=float), np.asarray(series.value, dtype=float)
+    after = at > context.deployed_at
+    interval = scrape_interval(at)
+    if after.sum() < BLOCKS * PER_BLOCK:
+        why = f"{after.sum()} samples since the deploy; {BLOCKS * PER_BLOCK} are needed to see a trend"
+        return judgement(Outcome.NOT_YET, why, context, series, sample=int(after.sum()))
+    level = max(float(np.median(value[after])), 1e-12)
+    raw = value / level
+    cleared = without_load(at, raw, after, interval, context)
+    usual = usual_of(at, cleared, after, context)
+    passed = context.now - context.deployed_at
+    grown = []
+    for start in (context.deployed_at + skip * passed for skip in (0.0, 0.25, 0.5)):
+        own = growth(at[after], cleared[after], start, context.now, context.window_s)
+        seen = growth(at[after], raw[after], start, context.now, context.window_s)
+        # Load may acquit a gauge, never convict it: what was seen must rise too.
+        if own and seen:
+            grown.append((own, seen.pace > context.limit and unslowed(seen, 0, context)))
+    return _decide(series, context, grown, usual, int(after.sum()))
+
+
+def without_load(at: Floats, value: Floats, after: Flags, interval: float, context: Context) -> Floats:
+    """The gauge as it would be at the usual load; unchanged where there is no load, or no clear dependence on it."""
+    load = load_at(at, context.load, interval)
+    known = np.isfinite(load)
+    if known.sum() < BLOCKS * PER_BLOCK or np.ptp(at[known]) < 0.95 * TOOTH * context.window_s:
+        return value
+    # Connections follow the load at once and memory slowly; and the smoothed load is the surer one at low traffic.
+    smooth = smoothed(load[known], max(2, round(SMOOTH * context.window_s / interval)))
+    fits = [_dependence(at[known], value[known], after[known], x) for x in (load[known], smooth)]
+    share, error, _ = min(fits, key=lambda fit: fit[2])
+    if share < 3 * error:
+        return value
+    x = load[known] if fits[0][2] <= fits[1][2] else smooth
+    cleared = value.copy()
+    cleared[known] -= share * (x - np.median(x))
+    return cleared
+
+
+def _dependence(at: Floats, value: Floats, after: Flags, load: Floats) -> tuple[float, float, float]:
+    """Least squares of the gauge on load, besides a level and a growth of its own before and after the deploy (taken
+    out of both first, by the theorem of Frisch, Waugh and Lovell): slope, its error, squares that are left."""
+    x, y = (np.concatenate([_detrended(at[~after], v[~after]), _detrended(at[after], v[after])]) for v in (load, value))
+    squares = max(float(x @ x), 1e-18)
+    slope = float(x @ y) / squares
+    left = y - slope * x
+    error = math.sqrt(float(left @ left) / max(len(x) - 5, 1) / squares) * widening(left)
+    return slope, error, float(left @ left)
+
+
+def smoothed(x: Floats, width: int) -> Floats:
+    """The mean of the newest `width` values at each; of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(x)])
+    ends = np.arange(1, len(x) + 1)
+    starts = np.maximum(ends - width, 0)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+
+
+def load_at(at: Floats, load: Counts | None, interval: float) -> Floats:
+    """Requests a second at the times of the gauge; NaN where that is not known."""
+    if load is None or not len(load.at):
+        return np.full(len(at), np.nan)
+    ends = np.asarray(load.at, dtype=float)
+    rate = np.asarray(load.total, dtype=float) / np.diff(np.concatenate([[load.since], ends])).clip(min=interval / 2)
+    nearest = np.searchsorted(ends, at - interval / 2).clip(max=len(ends) - 1)
+    return np.where(np.abs(ends[nearest] - at) <= interval, rate[nearest], np.nan)
+
+
+def usual_of(at: Floats, relative: Floats, after: Flags, context: Context) -> Usual:
+    """What the gauge does by itself, from before the deploy and from its falls since."""
+    fall = float((np.maximum.accumulate(relative[after]) - relative[after]).max())
+    long_enough = TOOTH * context.window_s
+    before, then = at[~after], relative[~after]
+    if len(before) < BLOCKS * PER_BLOCK or before[-1] - before[0] < long_enough:
+        return Usual(fall if context.now - context.deployed_at >= long_enough else max(fall, SWING), 0.0)
+    low, high = np.quantile(then, [0.02, 0.98])
+    grown = growth(before, then, float(before[0]), float(before[-1]), context.window_s)
+    steady = grown is not None and min(grown.steps) > grown.error
+    return Usual(max(fall, float(high - low)), grown.pace if grown and steady else 0.0)
+
+
+def growth(at: Floats, relative: Floats, start: float, end: float, window_s: float) -> Growth | None:
+    """The floors of four blocks from start to end; None if the blocks are too short to tell anything."""
+    block_s = (end - start) / BLOCKS
+    edges = np.searchsorted(at, start + block_s * np.arange(BLOCKS + 1), side="right")
+    count = int(np.diff(edges).min())
+    if block_s < SHORTEST * window_s * 0.999 or count < PER_BLOCK:
+        return None
+    lowest = [np.sort(relative[a:b])[: max(1, (b - a) // 4)] for a, b in pairwise(edges)]
+    floors = [float(block.mean()) for block in lowest]
+    left = _detrended(at[edges[0] : edges[-1]], relative[edges[0] : edges[-1]])
+    # The mean of the lowest quarter of n samples scatters about as much as the mean of n / 2; a step is of two.
+    error = float(left.std()) * math.sqrt(4 / count) * widening(left)
+    if count >= 4 * PER_BLOCK:  # the floor of teeth is far surer than their height has it: see how close its samples are
+        error = min(error, float(np.mean([block.std() for block in lowest])))
+    slopes = sorted((floors[j] - floors[i]) / (j - i) for i in range(BLOCKS) for j in range(i + 1, BLOCKS))
+    pace = (slopes[2] + slopes[3]) / 2 / block_s * window_s
+    return Growth(start, tuple(b - a for a, b in pairwise(floors)), error, pace, block_s)
+
+
+def widening(left: Floats) -> float:
+    """By how much autocorrelation widens an error: √((1+ρ)/(1-ρ)) with ρ of neighbouring residuals, at most 0.9."""
+    rho = min(max(float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-18), 0.0), 0.9)
+    return math.sqrt((1 + rho) / (1 - rho))
+
+
+def _detrended(at: Floats, value: Floats) -> Floats:
+    """What is left of a straight line by least squares."""
+    if not len(at):
+        return value
+    time = at - at.mean()
+    slope = (time @ value) / max(time @ time, 1e-18)
+    return np.asarray(value - value.mean() - slope * time)
+
+
+def _decide(
+    series: Gauge, context: Context, grown: list[tuple[Growth, bool]], usual: Usual, sample: int
+) -> Judgement:
+    if not grown:
+        why = f"{sample} samples over too short a time to tell a leak from a warm-up"
+        return judgement(Outcome.NOT_YET, why, context, series, sample=sample)
+    proofs = [g for g, seen in grown if seen and is_leak(g, usual, context)]
+    if proofs:
+        worst = max(proofs, key=lambda g: g.total)
+        why = (
+            f"{context.words} grew by {percent(worst.total)} within {show_duration(context.now - worst.start)}, steadily "
+            f"and without slowing: {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
+        )
+        return judgement(Outcome.FAIL, why, context, series, value=worst.pace, sample=sample, since=worst.start)
+    worst = max((g for g, _ in grown), key=lambda g: g.pace)
+    suspect = any(seen and grows_on(g, 0, usual, context) for g, seen in grown)
+    why = f"{context.words} grows by {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
+    if suspect:
+        why += ": more, and not yet proven to be more than a wave"
+    elif worst.pace - usual.pace > context.limit:
+        why += ": more, but it does not go on"
+    elif worst.pace > context.limit:
+        why += f": more, as before the deploy ({percent(usual.pace)})"
+    outcome = Outcome.NOT_YET if suspect else Outcome.PASS
+    return judgement(outcome, why, context, series, value=worst.pace, sample=sample)
+
+
+def is_leak(g: Growth, usual: Usual, context: Context) -> bool:
+    """The conditions of a failure, each with the error of a step allowed for."""
+    whole_teeth = g.block_s >= 0.95 * TOOTH * context.window_s
+    much = g.total > context.limit / 2 and (whole_teeth or g.total > TEETH * usual.swing)
+    return much and min(g.steps) > 2 * g.error and grows_on(g, g.error, usual, context)
+
+
+def grows_on(g: Growth, error: float, usual: Usual, context: Context) -> bool:
+    """Whether it grows faster than is all right, in steps that are even and do not fade."""
+    even = min(g.steps) > EVEN * g.total / len(g.steps) > 0
+    return even and g.pace - usual.pace > context.limit and unslowed(g, error, context)
+
+
+def unslowed(g: Growth, error: float, context: Context) -> bool:
+    """Whether the last step is greater than the slowest warm-up would have left of the one before."""
+    return g.steps[-1] - error > math.exp(-g.block_s / (SLOWEST_WARMUP * context.window_s)) * g.steps[-2]
