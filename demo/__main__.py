@@ -42,8 +42,8 @@ class Demo:
         self.say(f"demo shop v1 serves at {shop.url}")
         stack.traffic(shop.url, rps=40, seconds=600)
         stack.slack()
-        if stack.prometheus(shop.url):
-            self.say(f"a real Prometheus scrapes it: {stack.prometheus_url}")
+        if prometheus := stack.prometheus({"shop": shop.url}):
+            self.say(f"a real Prometheus scrapes it: {prometheus.announced}")
         else:
             self.say("no Prometheus on the PATH: Firstwatch scrapes the shop's /metrics itself")
         self.say("starting a Prefect server, the deployments and a worker …")

@@ -7,6 +7,7 @@ Each process is ended by its own pid when the `with` block ends; everything it w
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Process:
 
     def stop(self, patience: float = 10) -> None:
         if self.alive():
-            self.popen.send_signal(signal.SIGINT)
+            self.popen.terminate()
             try:
                 self.popen.wait(patience)
             except subprocess.TimeoutExpired:
@@ -121,16 +122,17 @@ class Stack:
         self.home.mkdir(parents=True, exist_ok=True)
         self._processes: list[Process] = []
         self.api_url = ""
-        self.prometheus_url = ""
+        self._targets: dict[Path, dict[str, str]] = {}
         self.env = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": "/api",  # whichever port the server gets
             "DO_NOT_TRACK": "1",
             "PREFECT_LOGGING_COLORS": "false",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_WORKER_PREFETCH_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_API_DATABASE_TIMEOUT": "30",  # SQLite on a busy machine
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
             "SHOP_ACCOUNT_PASSWORD": ACCOUNT_PASSWORD,
             "SHOP_SMOKE_PASSWORD": ACCOUNT_PASSWORD,
@@ -177,41 +179,56 @@ class Stack:
         self.run("firstwatch", "setup").check_returncode()
 
     def worker(self, name: str = "worker") -> Process:
-        return self.module(name, "prefect", "worker", "start", "--pool", "production", "--limit", "10")
+        # No --limit: a worker that asks this often and is given a run twice ends with an error of its limiter.
+        return self.module(name, "prefect", "worker", "start", "--pool", "production")
 
-    def shop(self, version: str = "v1") -> Shop:
-        process = self.module("shop", "demo.shop", "--port", "0", "--version", version, announces=True)
+    def shop(self, version: str = "v1", name: str = "shop") -> Shop:
+        process = self.module(name, "demo.shop", "--port", "0", "--version", version, announces=True)
         self.env["SHOP_URL"] = process.announced
         return Shop(process)
 
-    def traffic(self, url: str, rps: float, seconds: float) -> Process:
-        return self.module("traffic", "demo.traffic", url, "--rps", str(rps), "--seconds", str(seconds))
+    def traffic(self, url: str, rps: float, seconds: float, name: str = "traffic") -> Process:
+        return self.module(name, "demo.traffic", url, "--rps", str(rps), "--seconds", str(seconds))
 
-    def prometheus(self, shop_url: str, interval: str = "1s") -> Process | None:
-        """Debian's or anyone's Prometheus, scraping the shop. None where there is no such program on the PATH."""
+    def prometheus(self, shops: dict[str, str], interval: str = "1s", name: str = "prometheus") -> Process | None:
+        """Debian's or anyone's Prometheus, scraping shops (service → URL); `scrape` adds more.
+
+        None where there is no such program on the PATH.
+        """
         program = shutil.which("prometheus")
         if program is None:
             return None
-        port, config = free_port(), self.home / "prometheus.yml"
+        port, config, targets = free_port(), self.home / f"{name}.yml", self.home / f"{name}-targets.json"
         config.write_text(
             f"global: {{scrape_interval: {interval}, scrape_timeout: {interval}}}\n"
             "scrape_configs:\n"
-            "  - job_name: shop\n"
-            f"    static_configs: [{{targets: ['{shop_url.removeprefix('http://')}'], labels: {{service: shop}}}}]\n"
+            f"  - {{job_name: shops, file_sd_configs: [{{files: ['{targets}'], refresh_interval: 1s}}]}}\n"
         )
+        self._targets[targets] = {}
+        for service, url in shops.items():
+            self.scrape(service, url, name)
         url = f"http://127.0.0.1:{port}"
         process = self.start(
-            "prometheus",
+            name,
             [
                 program,
                 f"--config.file={config}",
-                f"--storage.tsdb.path={self.home / 'prometheus'}",
+                f"--storage.tsdb.path={self.home / name}",
                 f"--web.listen-address=127.0.0.1:{port}",
             ],
         )
         process.wait_for(f"{url}/-/ready", 30)
-        self.env["PROMETHEUS_URL"] = self.prometheus_url = url
+        self.env["PROMETHEUS_URL"] = process.announced = url
         return process
+
+    def scrape(self, service: str, url: str, prometheus: str = "prometheus") -> None:
+        """Have the Prometheus scrape this shop too, with the label `service`."""
+        file = self.home / f"{prometheus}-targets.json"
+        self._targets[file][service] = url.removeprefix("http://")
+        targets = [{"targets": [at], "labels": {"service": name}} for name, at in self._targets[file].items()]
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(targets))
+        part.replace(file)
 
     def slack(self) -> str:
         """A Slack of our own, which checks what Slack would check and prints what it is told. Returns its URL."""
@@ -228,28 +245,9 @@ class Stack:
             argv, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
         )
 
-    def deployment_run(self, name: str, *flags: str, **parameters: Any) -> subprocess.CompletedProcess[str]:
-        """`prefect deployment run NAME -p …`, to its end if the flags hold --watch."""
-        given = [part for key, value in parameters.items() for part in ("-p", f"{key}={value}")]
-        return self.run("prefect", "deployment", "run", name, *given, *flags)
-
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@contextlib.contextmanager
-def full_stack(home: Path, *, prometheus: bool = True, version: str = "v1") -> Iterator[tuple[Stack, Shop]]:
-    """All of it, started in the order in which the parts need each other."""
-    with Stack(home) as stack:
-        shop = stack.shop(version)
-        stack.slack()
-        if prometheus:
-            stack.prometheus(shop.url)
-        stack.prefect_server()
-        stack.setup()
-        stack.worker()
-        yield stack, shop

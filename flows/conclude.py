@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
@@ -20,9 +19,10 @@ from firstwatch.model import Verdict
 from firstwatch.report import messages
 from firstwatch.report.model import RollbackRecord, RollbackState
 from firstwatch.report.summary import rollback_sentence, why
+from firstwatch.report.text import plain
 from tasks.check import bad_version_is_gone
 from tasks.report import publish_report, publish_requests
-from tasks.rollback import Claim, RollbackOrder, send_rollback
+from tasks.rollback import RollbackOrder, roll_back
 from tasks.run import NotVerifiable, Run
 from tasks.secrets import load_secret
 
@@ -48,7 +48,7 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
             return state
     except NotVerifiable as problem:
         get_run_logger().error("Nothing could be verified: %s", problem)
-        return Failed(name="Inconclusive", message=f"Nothing could be verified: {problem}")
+        return Failed(name="Inconclusive", message=plain(f"Nothing could be verified: {problem}", 3000))
 
 
 async def _find_verdict(run: Run, steps: Steps) -> None:
@@ -69,7 +69,7 @@ async def _find_verdict(run: Run, steps: Steps) -> None:
 
 async def _act(run: Run) -> State[None]:
     """Do what the verdict asks for, and name the state that the flow run ends in."""
-    because = why(run.report())
+    because = plain(why(run.report()))
     match run.found.verdict:
         case Verdict.HEALTHY:
             return Completed(name="Healthy", message=because)
@@ -88,12 +88,7 @@ async def _roll_back(run: Run, because: str) -> State[None]:
     hook = run.service.rollback
     assert hook is not None
     order = RollbackOrder(run.release, run.found.reasons, hook, run.flow_run.id, run.flow_run_url)
-    send = send_rollback.with_options(retries=hook.retries)
-    task_run: Any = send(order, run.client, load_secret, run.clock, return_state=True)
-    await task_run
-    claim = await Claim.read(run.client, run.release)
-    record = claim.record if claim else RollbackRecord(order.adapter, RollbackState.FAILED, order.idempotency_key)
-    run.found.rollback = record
+    record = run.found.rollback = await roll_back(order, run.client, load_secret, run.clock)
     run.tell(messages.rollback(run.report()))
     gone = await _confirmed(run, record, hook.confirm)
     if record.state is RollbackState.ACCEPTED and gone is not False:

@@ -16,6 +16,7 @@ from prefect.states import Completed, Failed
 from firstwatch.answer import NoAnswer
 from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition, evaluate
 from firstwatch.model import Attempt, CheckResult, Outcome
+from firstwatch.report.text import plain
 from firstwatch.spec import models as spec
 from tasks.http import Transport, run_check
 
@@ -55,7 +56,7 @@ async def check(suite: Suite, check: spec.Check) -> CheckResult:
 async def _check(suite: Suite, check: spec.Check) -> Any:
     attempts = suite.attempts.setdefault(check.name, [])
     if time.monotonic() >= suite.deadline and attempts:
-        return Failed(message=f"{attempts[-1].why} (no time was left to confirm it)")
+        return Failed(message=plain(f"{attempts[-1].why} (no time was left to confirm it)"))
     conditions = [compile_condition(text, HTTP_NAMES) for text in check.expect]
     attempt = await run_check(
         suite.transport,
@@ -67,10 +68,10 @@ async def _check(suite: Suite, check: spec.Check) -> Any:
     )
     attempts.append(attempt)
     if attempt.outcome is not Outcome.PASS:
-        return Failed(message=attempt.why)
+        return Failed(message=plain(attempt.why))
     if len(attempts) > 1:
-        return Completed(name="PassedOnRetry", message=f"Attempt 1 failed: {attempts[0].why}")
-    return Completed(message=attempt.why or "as expected")
+        return Completed(name="PassedOnRetry", message=plain(f"Attempt 1 failed: {attempts[0].why}"))
+    return Completed(message=plain(attempt.why) or "as expected")
 
 
 async def check_version(suite: Suite, check: spec.VersionCheck, version: str) -> CheckResult:
@@ -98,7 +99,7 @@ async def _check_version(suite: Suite, check: spec.VersionCheck, version: str) -
         if decisive.outcome is Outcome.PASS:
             return Completed(message=f"{version} answered on {check.connections} connections")
         if time.monotonic() + 1 >= until:
-            return Failed(message=decisive.why)
+            return Failed(message=plain(decisive.why))
         await asyncio.sleep(1)
 
 

@@ -164,6 +164,24 @@ class Claim:
 # ── the task ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def roll_back(
+    order: RollbackOrder, client: PrefectClient, load_secret: LoadSecret, clock: Callable[[], float]
+) -> RollbackRecord:
+    """Roll the release back as the task run `rollback`, with the file's retries; how it stands then comes back.
+
+    Never raises for what the hook does.
+    """
+    send = send_rollback.with_options(
+        retries=order.hook.retries, retry_delay_seconds=exponential_backoff(2), retry_jitter_factor=0.5
+    )
+    task_run: Any = send(order, client, load_secret, clock, return_state=True)
+    await task_run
+    claim = await Claim.read(client, order.release)
+    if claim is None:  # the server could not even be asked for the claim: nothing was sent
+        return RollbackRecord(order.adapter, RollbackState.FAILED, order.idempotency_key)
+    return claim.record
+
+
 async def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     problem = await state.aresult(raise_on_failure=False)
     return isinstance(problem, NotDelivered) and problem.transient
@@ -173,8 +191,6 @@ async def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[
     name="rollback",
     task_run_name="rollback",
     cache_policy=NO_CACHE,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
     retry_condition_fn=_worth_another_try,
 )
 async def send_rollback(

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from firstwatch import timeline
 from firstwatch.model import Counts, Gauge, Judgement, Measurement, Outcome, Release, SourceError, as_json
 from firstwatch.report.model import Chart, CheckpointRecord
-from firstwatch.report.text import checkpoint_name, offset
+from firstwatch.report.text import checkpoint_name, offset, plain
 from firstwatch.selector import Selector, parse
 from firstwatch.spec import Service, signals_of
 from firstwatch.spec.models import Checkpoint
@@ -204,8 +204,8 @@ async def _failed_later(judged: Judgement) -> Any:
 
 def _as_state(judged: Judgement) -> Any:
     if judged.outcome is Outcome.FAIL:
-        return Failed(message=judged.why)
-    return Completed(name=_STATE_NAMES[judged.outcome], message=judged.why)
+        return Failed(message=plain(judged.why))
+    return Completed(name=_STATE_NAMES[judged.outcome], message=plain(judged.why))
 
 
 def _decided(window: Window) -> str:

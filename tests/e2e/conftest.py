@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from demo.slack import Slack
+from demo.stack import Stack
+from tests.e2e.production import PLANTED, Production
+
+
+@pytest.fixture(scope="session")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    slack = Slack()
+    threading.Thread(target=slack.serve, daemon=True).start()
+    with Stack(tmp_path_factory.mktemp("production")) as stack:
+        stack.env.update(
+            SHOP_SMOKE_PASSWORD=PLANTED,
+            SHOP_ACCOUNT_PASSWORD=PLANTED,
+            SHOP_ROLLBACK_SECRET=PLANTED,
+            ROLLBACK_HMAC=PLANTED,
+            SLACK_BOT_TOKEN=slack.token,
+        )
+        prometheus = stack.prometheus({})
+        assert prometheus is not None, "the end-to-end tests need a Prometheus on the PATH: run .ci/system"
+        stack.prefect_server()
+        stack.setup()
+        stack.worker()
+        yield Production(stack, slack, prometheus)
+
+
+@pytest.fixture(scope="session")
+def side_by_side() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(40) as pool:
+        yield pool

@@ -1,0 +1,206 @@
+"""Real releases of a real service under real faults: what is said of each, and what is done about it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.e2e.production import PLANTED, Production, Result, Scenario
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def _embedded(file: dict[str, Any]) -> None:
+    file["metrics"] = {"scrape": f"{file['base_url']}/metrics", "every": "1s"}
+
+
+def _no_such_hook(file: dict[str, Any]) -> None:
+    file["rollback"] = {"webhook": {"url": f"{file['base_url']}/no-such-hook"}}
+
+
+def _typo(file: dict[str, Any]) -> None:
+    file["objectives"] = {"availabilty": "99%"}
+    file["smoke"]["checks"][0]["expect"] = ["statuss == 200"]
+
+
+def _own_checkpoints(file: dict[str, Any]) -> None:
+    connections = f'max(db_pool_connections_in_use{{service="{file["service"]}"}})'
+    file["window"]["checkpoints"] = [
+        {"at": "2s", "name": "errors", "signal": "errors"},
+        {"at": "15s", "name": "connections", "query": connections, "expect": "value < 100"},
+    ]
+
+
+SCENARIOS = [
+    Scenario("good"),
+    Scenario("errors", {"errors": 0.3, "after": 15}),
+    Scenario("slow", {"latency": 0.8, "after": 15}),
+    Scenario("leak", {"leak": 2_000_000}),
+    Scenario("pool-leak", {"pool_leak": 1.0}),
+    Scenario("down", {"down": True, "after": 20}, rps=20),
+    Scenario("sick", {"health_bad": True}),
+    Scenario("hanging", {"hang": True}),
+    Scenario("nan", {"nan": True}),
+    Scenario("huge", {"huge": True, "paths": ["/products"]}),
+    Scenario("redirected", {"redirect": "/payments"}),
+    Scenario("elsewhere", {"redirect": "http://127.0.0.2:9/products"}),
+    Scenario("not-arrived", {"old_version": True}),
+    Scenario("no-traffic", rps=0),
+    Scenario("dry", {"errors": 0.3}, parameters={"dry_run": True}),
+    Scenario("no-hook", {"errors": 0.3}, change=_no_such_hook),
+    Scenario("embedded", {"errors": 0.3, "after": 15}, change=_embedded),
+    Scenario("own-window", change=_own_checkpoints),
+    Scenario("typo", change=_typo),
+    Scenario("smoke-alone", {"health_bad": True}, flow="smoke"),
+    Scenario("observe-alone", {"errors": 0.3}, flow="observe"),
+]
+
+
+@pytest.fixture(scope="module")
+def played(
+    request: pytest.FixtureRequest, production: Production, side_by_side: ThreadPoolExecutor
+) -> dict[str, Future[Result]]:
+    """The scenarios of the tests that were asked for, started at once; each test waits for its own."""
+    asked = {item.callspec.params.get("result") for item in request.session.items if hasattr(item, "callspec")}
+    wanted = [s for s in SCENARIOS if s.name in asked | {"good"}]
+    return {s.name: side_by_side.submit(production.play, s) for s in wanted}
+
+
+@pytest.fixture
+def result(request: pytest.FixtureRequest, played: dict[str, Future[Result]]) -> Result:
+    return played[request.param].result()
+
+
+def of(name: str) -> Any:
+    return pytest.mark.parametrize("result", [name], indirect=True)
+
+
+@of("good")
+def test_a_good_release_is_healthy(result: Result) -> None:
+    assert result.ended == "Completed(Healthy)", result
+    assert result.shop["version"] == "v2"
+    assert result.shop["rollbacks"] == []
+    for name in ("smoke: version v2", "smoke: health", "smoke: login", "T+0s error rate", "T+4s p95 latency"):
+        assert result.task(name)["state"]["type"] == "COMPLETED"
+    assert result.task("T+1m memory creep")["state"]["name"] == "Pass"
+    assert any(t["name"].startswith("waiting for T+1m memory creep (") for t in result.tasks)
+    assert "Healthy" in result.messages[-1].text
+    assert {m.thread_ts for m in result.messages[1:]} == {result.messages[0].ts}
+
+
+@pytest.mark.parametrize(
+    ("result", "check"),
+    [
+        ("errors", "error rate"),
+        ("slow", "p95 latency"),
+        ("leak", "memory"),
+        ("pool-leak", "DB connections"),
+        ("down", "error rate"),
+        ("embedded", "error rate"),
+        ("observe-alone", "error rate"),
+    ],
+    indirect=["result"],
+)
+def test_what_breaks_in_the_window_is_rolled_back_once(result: Result, check: str) -> None:
+    assert result.ended == "Failed(RolledBack)", result
+    assert check in result.state["message"]
+    assert result.shop["version"] == "v1"
+    assert len(result.shop["rollbacks"]) == 1
+    assert any(
+        t["name"].startswith("T+") and check in t["name"] and t["state"]["type"] == "FAILED" for t in result.tasks
+    )
+    assert any("Rolled back" in m.text for m in result.messages)
+
+
+@pytest.mark.parametrize(
+    "result", ["sick", "hanging", "nan", "huge", "redirected", "elsewhere", "smoke-alone"], indirect=True
+)
+def test_what_fails_the_smoke_test_is_rolled_back_at_once(result: Result) -> None:
+    assert result.ended == "Failed(RolledBack)", result
+    assert result.shop["version"] == "v1"
+    assert len(result.shop["rollbacks"]) == 1
+    assert result.shop["payments"] == []
+    assert not any(t["name"].startswith("T+") for t in result.tasks)
+
+
+@of("sick")
+def test_a_retry_confirms_and_never_overwrites(result: Result) -> None:
+    assert result.task("smoke: health")["run_count"] == 2
+    assert "status is 503" in result.task("smoke: health")["state"]["message"]
+    page = result.artifacts[next(k for k in result.artifacts if k.startswith("release-"))]["data"]
+    assert page.count("status is 503") >= 2
+
+
+@of("not-arrived")
+def test_the_old_version_answers(result: Result) -> None:
+    assert result.ended == "Failed(Inconclusive)", result
+    assert "version v1 answers, not v2" in result.state["message"]
+    assert result.shop["rollbacks"] == []
+
+
+@of("no-traffic")
+def test_nothing_unproven_is_healthy(result: Result) -> None:
+    assert result.ended == "Failed(Inconclusive)", result
+    assert result.shop["rollbacks"] == []
+
+
+@of("dry")
+def test_a_dry_run_judges_and_touches_nothing(result: Result) -> None:
+    assert result.ended == "Failed(Unhealthy)", result
+    assert result.shop["version"] == "v2"
+    assert result.shop["rollbacks"] == []
+
+
+@of("no-hook")
+def test_a_rollback_that_fails_says_so(result: Result) -> None:
+    assert result.ended == "Failed(RollbackFailed)", result
+    assert "404" in str([m.words for m in result.messages])
+
+
+@of("own-window")
+def test_checkpoints_of_the_files_own(result: Result) -> None:
+    assert result.ended == "Completed(Healthy)", result
+    assert result.task("T+15s connections")["state"]["name"] == "Pass"
+
+
+@of("typo")
+def test_a_bad_file_sends_no_request_and_names_everything(result: Result) -> None:
+    assert result.ended == "Failed(Inconclusive)", result
+    assert "availabilty" in result.state["message"]
+    assert "statuss" in result.state["message"]
+    assert result.shop["synthetic"] == []
+
+
+def test_every_request_is_marked_and_recorded(played: dict[str, Future[Result]]) -> None:
+    result = played["good"].result()
+    seen = result.shop["synthetic"]
+    assert len(seen) >= 7
+    for request in seen:
+        headers = {k.lower(): v for k, v in request["headers"].items()}
+        assert headers["x-synthetic-request"] == "true"
+        assert headers["user-agent"] == "SyntheticMonitor/1.0"
+        assert headers["traceparent"].startswith("00-")
+    table = json.loads(result.artifacts[next(k for k in result.artifacts if k.startswith("requests-"))]["data"])
+    assert len(table) == len(seen)
+    sent = {h["headers"]["traceparent"].split("-")[1] for h in seen}
+    assert {row["trace"] for row in table} == sent
+
+
+def test_no_secret_is_written_anywhere(production: Production, played: dict[str, Future[Result]]) -> None:
+    for future in played.values():
+        future.result()
+    secrets = [PLANTED.encode(), production.slack.token.encode()]
+    read = 0
+    for file in production.stack.home.rglob("*"):
+        # The database, its write-ahead log, logs, results, service files; the Prometheus' store holds no text of ours.
+        if file.is_file():
+            content = file.read_bytes()
+            read += len(content)
+            for secret in secrets:
+                assert secret not in content, f"a secret stands in {file.name}"
+    assert read > 1_000_000
+    for message in production.slack.messages:
+        assert PLANTED not in str(message)
