@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -132,7 +131,8 @@ class Stack:
             "DO_NOT_TRACK": "1",
             "PREFECT_LOGGING_COLORS": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
-            "PREFECT_API_DATABASE_TIMEOUT": "30",  # SQLite on a busy machine
+            # Task runs are written in batches: with SQLite, each write waits for all others.
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
             "SHOP_ACCOUNT_PASSWORD": ACCOUNT_PASSWORD,
             "SHOP_SMOKE_PASSWORD": ACCOUNT_PASSWORD,

@@ -168,7 +168,8 @@ class Watch:
         passed = all((s := self.states.get(n)) and s.last and s.last.outcome is Outcome.PASS for n in names)
         if ended and passed and names:
             return Ruling(Verdict.HEALTHY, self._reasons(), now, final=True)
-        over = now >= self.deployed_at + (1 + GRACE) * length(self.window) - look_every(self.window)
+        last_grace = self.deployed_at + (1 + GRACE) * length(self.window) - look_every(self.window)
+        over = ended and now >= last_grace  # no further look fits in
         return Ruling(Verdict.INCONCLUSIVE, self._reasons(), now, final=over)
 
     def _reasons(self, failed: bool = False) -> tuple[Reason, ...]:

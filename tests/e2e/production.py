@@ -92,10 +92,19 @@ class Production:
         self._api = httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False)
 
     def ask(self, path: str, **query: Any) -> Any:
-        return self._api.post(f"/{path.strip('/')}", json=query).raise_for_status().json()
+        return self._call("POST", path, json=query)
 
     def get(self, path: str) -> Any:
-        return self._api.get(f"/{path.strip('/')}").raise_for_status().json()
+        return self._call("GET", path)
+
+    def _call(self, method: str, path: str, **more: Any) -> Any:
+        """As Prefect's own client does: a server whose SQLite is locked answers 503, and is asked again."""
+        for _ in range(20):
+            answer = self._api.request(method, f"/{path.strip('/')}", **more)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
+        return answer.raise_for_status().json()
 
     def play(self, scenario: Scenario) -> Result:
         with self._slots:

@@ -80,7 +80,7 @@ def of(name: str) -> Any:
 
 @of("good")
 def test_a_good_release_is_healthy(result: Result) -> None:
-    assert result.ended == "Completed(Healthy)", result
+    assert result.ended == "Completed(Healthy)", str(result)
     assert result.shop["version"] == "v2"
     assert result.shop["rollbacks"] == []
     for name in ("smoke: version v2", "smoke: health", "smoke: login", "T+0s error rate", "T+4s p95 latency"):
@@ -105,7 +105,7 @@ def test_a_good_release_is_healthy(result: Result) -> None:
     indirect=["result"],
 )
 def test_what_breaks_in_the_window_is_rolled_back_once(result: Result, check: str) -> None:
-    assert result.ended == "Failed(RolledBack)", result
+    assert result.ended == "Failed(RolledBack)", str(result)
     assert check in result.state["message"]
     assert result.shop["version"] == "v1"
     assert len(result.shop["rollbacks"]) == 1
@@ -119,7 +119,7 @@ def test_what_breaks_in_the_window_is_rolled_back_once(result: Result, check: st
     "result", ["sick", "hanging", "nan", "huge", "redirected", "elsewhere", "smoke-alone"], indirect=True
 )
 def test_what_fails_the_smoke_test_is_rolled_back_at_once(result: Result) -> None:
-    assert result.ended == "Failed(RolledBack)", result
+    assert result.ended == "Failed(RolledBack)", str(result)
     assert result.shop["version"] == "v1"
     assert len(result.shop["rollbacks"]) == 1
     assert result.shop["payments"] == []
@@ -136,39 +136,39 @@ def test_a_retry_confirms_and_never_overwrites(result: Result) -> None:
 
 @of("not-arrived")
 def test_the_old_version_answers(result: Result) -> None:
-    assert result.ended == "Failed(Inconclusive)", result
+    assert result.ended == "Failed(Inconclusive)", str(result)
     assert "version v1 answers, not v2" in result.state["message"]
     assert result.shop["rollbacks"] == []
 
 
 @of("no-traffic")
 def test_nothing_unproven_is_healthy(result: Result) -> None:
-    assert result.ended == "Failed(Inconclusive)", result
+    assert result.ended == "Failed(Inconclusive)", str(result)
     assert result.shop["rollbacks"] == []
 
 
 @of("dry")
 def test_a_dry_run_judges_and_touches_nothing(result: Result) -> None:
-    assert result.ended == "Failed(Unhealthy)", result
+    assert result.ended == "Failed(Unhealthy)", str(result)
     assert result.shop["version"] == "v2"
     assert result.shop["rollbacks"] == []
 
 
 @of("no-hook")
 def test_a_rollback_that_fails_says_so(result: Result) -> None:
-    assert result.ended == "Failed(RollbackFailed)", result
+    assert result.ended == "Failed(RollbackFailed)", str(result)
     assert "404" in str([m.words for m in result.messages])
 
 
 @of("own-window")
 def test_checkpoints_of_the_files_own(result: Result) -> None:
-    assert result.ended == "Completed(Healthy)", result
+    assert result.ended == "Completed(Healthy)", str(result)
     assert result.task("T+15s connections")["state"]["name"] == "Pass"
 
 
 @of("typo")
 def test_a_bad_file_sends_no_request_and_names_everything(result: Result) -> None:
-    assert result.ended == "Failed(Inconclusive)", result
+    assert result.ended == "Failed(Inconclusive)", str(result)
     assert "availabilty" in result.state["message"]
     assert "statuss" in result.state["message"]
     assert result.shop["synthetic"] == []

@@ -1,0 +1,85 @@
+"""Kill the flow run's process at random moments: it goes on at the right checkpoint, and rolls back at most once.
+
+FIRSTWATCH_KILLS sets how many kills there are in all (4 if left out); they are shared out over releases that run side
+by side, half of them good. The moments are random with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.e2e.production import Production, Result, Running, Scenario, kill, process_of
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+KILLS = int(os.environ.get("FIRSTWATCH_KILLS", "4"))
+EACH = 2 if KILLS > 4 else 1
+SPAN = 55.0  # seconds after the deploy in which the first kill falls: the whole window
+
+
+def killer(rng: random.Random, times: int, log: list[str]):
+    moments = [rng.uniform(0, SPAN if n == 0 else 15) for n in range(times)]
+
+    def meanwhile(production: Production, running: Running) -> None:
+        for moment in moments:
+            pid = _wait_for_process(production, running.flow_run_id)
+            if pid is None:
+                return  # it has ended already
+            time.sleep(moment)
+            if process_of(running.flow_run_id) == pid:
+                kill(pid)
+                log.append(f"{running.scenario.name}: killed {time.time() - running.deployed_at:.1f} s after the deploy")
+
+    return meanwhile
+
+
+def _wait_for_process(production: Production, flow_run_id: str) -> int | None:
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        if (pid := process_of(flow_run_id)) is not None:
+            return pid
+        if production.get(f"flow_runs/{flow_run_id}")["state"]["type"] in ("COMPLETED", "FAILED"):
+            return None
+        time.sleep(0.1)
+    raise AssertionError("the killed run was not picked up again within 90 s")
+
+
+def test_killed_runs_go_on(production: Production, side_by_side: ThreadPoolExecutor) -> None:
+    rng, log = random.Random(20261122), []
+    releases = max(2, KILLS // EACH)
+    good = [Scenario(f"kill-good-{n}", meanwhile=killer(rng, EACH, log), patience=300) for n in range(releases // 2)]
+    bad = [
+        Scenario(f"kill-bad-{n}", {"errors": 0.3, "after": 20}, meanwhile=killer(rng, EACH, log), patience=300)
+        for n in range(releases - releases // 2)
+    ]
+    futures = {s.name: side_by_side.submit(production.play, s) for s in (*good, *bad)}
+    results = {name: future.result() for name, future in futures.items()}
+    print("\n".join(log))
+    assert len(log) >= KILLS // 2, log
+    for name, result in results.items():
+        expected = "Completed(Healthy)" if name.startswith("kill-good") else "Failed(RolledBack)"
+        assert result.ended == expected, result
+        assert len(result.shop["rollbacks"]) == (0 if name.startswith("kill-good") else 1), result
+        _no_finished_checkpoint_is_repeated(result)
+        _people_are_told_once(result)
+
+
+def _no_finished_checkpoint_is_repeated(result: Result) -> None:
+    finished = Counter(
+        t["name"] for t in result.tasks if t["name"].startswith("T+") and t["state"]["type"] in ("COMPLETED", "FAILED")
+    )
+    assert max(finished.values()) == 1, (finished, str(result))
+    left_open = [t["name"] for t in result.tasks if t["state"]["type"] not in ("COMPLETED", "FAILED", "CRASHED")]
+    assert left_open == [], str(result)
+
+
+def _people_are_told_once(result: Result) -> None:
+    """Slack has no key against doubles: only a kill between sending and recording may tell something twice."""
+    told = Counter(m.text for m in result.messages)
+    assert sum(told.values()) <= len(told) + EACH, told
