@@ -36,9 +36,9 @@ class Suite:
         return time.monotonic() - self.started
 
     def result(self, check: spec.Check) -> CheckResult:
-        attempts = self.attempts.get(check.name) or [
-            Attempt(Outcome.FAIL, "had not answered when the suite's budget ended", self.clock())
-        ]
+        over = time.monotonic() >= self.deadline
+        why = "was never sent: the suite's budget was over before" if over else "has no result: its task run says why"
+        attempts = self.attempts.get(check.name) or [Attempt(Outcome.ERROR, why, self.clock())]
         return CheckResult(check.name, f"{check.method} {check.path}", tuple(check.expect), tuple(attempts))
 
 
@@ -92,21 +92,24 @@ async def _check_version(suite: Suite, check: spec.VersionCheck, version: str) -
     """
     until = min(suite.deadline, time.monotonic() + check.within)
     request = spec.Request(get=check.get)
+    rows = suite.attempts.setdefault("version", [])
     while True:
-        row = [await _one_version(suite, check, request, version, n) for n in range(1, check.connections + 1)]
+        row = [await _one_version(suite, check, request, version, n, until) for n in range(1, check.connections + 1)]
         decisive = next((a for a in row if a.outcome is not Outcome.PASS), row[-1])
-        suite.attempts["version"] = [*suite.attempts.get("version", [])[:1], decisive]
-        if decisive.outcome is Outcome.PASS:
+        passed = decisive.outcome is Outcome.PASS
+        if passed or not rows or time.monotonic() < until:  # a row that was cut short says less than the one before
+            rows[1:] = [decisive]
+        if passed:
             return Completed(message=f"{version} answered on {check.connections} connections")
         if time.monotonic() + 1 >= until:
-            return Failed(message=plain(decisive.why))
+            return Failed(message=plain(rows[-1].why))
         await asyncio.sleep(1)
 
 
 async def _one_version(
-    suite: Suite, check: spec.VersionCheck, request: spec.Request, version: str, connection: int
+    suite: Suite, check: spec.VersionCheck, request: spec.Request, version: str, connection: int, until: float
 ) -> Attempt:
-    answer = await suite.transport.send("version", connection, request, deadline=suite.deadline, fresh_connection=True)
+    answer = await suite.transport.send("version", connection, request, deadline=until, fresh_connection=True)
     at = suite.clock()
     if isinstance(answer, NoAnswer):
         return Attempt(answer.outcome, answer.why, at, answer.elapsed)
