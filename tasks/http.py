@@ -70,10 +70,10 @@ class Transport:
         self._secrets: dict[str, Secret] = {}
         base = httpx.URL(service.base_url)
         self._resolver = wire.Resolver(base.raw_host.decode("ascii"), _port(base))
-        self._wire = self._new_wire()
+        self._client = self._new_client()
 
     async def aclose(self) -> None:
-        await self._wire.aclose()
+        await self._client.aclose()
 
     async def send(
         self, check: str, attempt: int, request: Request, *, deadline: float, fresh_connection: bool = False
@@ -93,8 +93,8 @@ class Transport:
             return self._not_sent(hop, f"refused: {verdict.why}")
         hop = _with_headers(hop, verdict.headers)
         timeout = request.timeout if request.timeout is not None else self._rules.timeout
-        async with self._connection(fresh_connection) as connection:
-            return await self._follow(hop, connection, timeout, deadline)
+        async with self._client_for(fresh_connection) as client:
+            return await self._follow(hop, client, timeout, deadline)
 
     # ── from the file's request to what is sent ──────────────────────────────────────────────────────────────
 
@@ -135,10 +135,10 @@ class Transport:
 
     # ── hops ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _follow(self, hop: _Hop, connection: wire.Wire, timeout: float, deadline: float) -> Answer | NoAnswer:
+    async def _follow(self, hop: _Hop, client: httpx.AsyncClient, timeout: float, deadline: float) -> Answer | NoAnswer:
         spent = 0.0
         while True:
-            answer = await self._exchange(hop, connection, timeout - spent, deadline)
+            answer = await self._exchange(hop, client, timeout - spent, deadline)
             if isinstance(answer, NoAnswer):
                 return answer if answer.elapsed is None else replace(answer, elapsed=spent + answer.elapsed)
             spent += answer.elapsed
@@ -170,7 +170,9 @@ class Transport:
             return NoAnswer(Outcome.FAIL, why)
         return _with_headers(following, verdict.headers)
 
-    async def _exchange(self, hop: _Hop, connection: wire.Wire, timeout: float, deadline: float) -> Answer | NoAnswer:
+    async def _exchange(
+        self, hop: _Hop, client: httpx.AsyncClient, timeout: float, deadline: float
+    ) -> Answer | NoAnswer:
         """One request and its answer, within `timeout` seconds from connect to last byte, and before the deadline."""
         try:
             await self._budget.take(deadline - time.monotonic())
@@ -185,7 +187,7 @@ class Transport:
         outcome, why = Outcome.FAIL, ""
         try:
             async with asyncio.timeout(limit):
-                response, body = await self._talk(hop, connection, trace_id, progress)
+                response, body = await self._talk(hop, client, trace_id, progress)
             answer = _read(response, body, time.monotonic() - started, progress.bytes)
         except (TimeoutError, httpcore.TimeoutException):
             ending = ", when the suite's time was up" if limit < timeout else ""
@@ -196,7 +198,7 @@ class Transport:
             outcome = Outcome.FAIL if hop.came_from else Outcome.ERROR
             why = f"refused: {refused}"
         except (httpcore.NetworkError, httpcore.RemoteProtocolError, wire.Undecodable, OSError) as broken:
-            why = wire.describe(broken)
+            why = self.redactor.text(wire.describe(broken))[:200]
         except Exception as bug:  # its text might quote the request
             outcome, why = Outcome.ERROR, f"the checker itself failed ({type(bug).__name__})"
         elapsed = time.monotonic() - started
@@ -208,42 +210,32 @@ class Transport:
         return answer
 
     async def _talk(
-        self, hop: _Hop, connection: wire.Wire, trace_id: str, progress: wire.Progress
-    ) -> tuple[httpcore.Response, bytes]:
+        self, hop: _Hop, client: httpx.AsyncClient, trace_id: str, progress: wire.Progress
+    ) -> tuple[httpx.Response, bytes]:
         headers = {**hop.headers, "traceparent": f"00-{trace_id}-{os.urandom(8).hex()}-01"}
-        request = httpx.Request(hop.method, hop.url, headers=headers, content=hop.body or None)
-        url = request.url
-        await self._resolver.addresses(url.raw_host.decode("ascii"), _port(url))
-        response = await connection.handle_async_request(
-            httpcore.Request(
-                hop.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=hop.body,
-                extensions={"trace": progress.trace},
-            )
+        request = httpx.Request(  # made by hand: the client would add headers of its own
+            hop.method, hop.url, headers=headers, content=hop.body or None, extensions={"trace": progress.trace}
         )
-        progress.status = response.status
+        await self._resolver.addresses(request.url.raw_host.decode("ascii"), _port(request.url))
+        response = await client.send(request, stream=True)
+        progress.status = response.status_code
         try:
             return response, await wire.read_body(response, self._rules.max_body, progress)
         finally:
             await response.aclose()
 
-    def _new_wire(self) -> wire.Wire:
-        return wire.open_wire(wire.tls_context(self._rules.ca_file, self._rules.insecure), self._resolver)
+    def _new_client(self) -> httpx.AsyncClient:
+        return wire.open_client(wire.tls_context(self._rules.ca_file, self._rules.insecure), self._resolver)
 
     @contextlib.asynccontextmanager
-    async def _connection(self, fresh: bool) -> AsyncIterator[wire.Wire]:
-        """The run's connections, or one that nobody has used and nobody will."""
+    async def _client_for(self, fresh: bool) -> AsyncIterator[httpx.AsyncClient]:
+        """The run's client, or one with a connection that nobody has used and nobody will."""
         if not fresh:
-            yield self._wire
+            yield self._client
             return
         self._resolver.forget()
-        alone = self._new_wire()
-        try:
+        async with self._new_client() as alone:
             yield alone
-        finally:
-            await alone.aclose()
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -277,7 +269,7 @@ async def open_transport(
     clock: Callable[[], float] = time.time,
     budget: Budget | None = None,
 ) -> AsyncIterator[Transport]:
-    """The transport of a run, with one TLS context, one connection pool and the service's budget."""
+    """The transport of a run, with one TLS context, one client and the service's budget."""
     async with contextlib.AsyncExitStack() as stack:
         if budget is None:
             budget = await stack.enter_async_context(open_budget(service.service, service.rules.requests_per_second))
@@ -320,11 +312,10 @@ def _with_headers(hop: _Hop, headers: Mapping[str, str]) -> _Hop:
     return replace(hop, headers={**hop.headers, **{name.lower(): value for name, value in headers.items()}})
 
 
-def _read(response: httpcore.Response, body: bytes, elapsed: float, wire_bytes: int) -> Answer:
-    told = httpx.Response(response.status, headers=response.headers)
-    charset = told.charset_encoding or "utf-8"
+def _read(response: httpx.Response, body: bytes, elapsed: float, wire_bytes: int) -> Answer:
+    charset = response.charset_encoding or "utf-8"
     return read_answer(
-        response.status, dict(told.headers), body, charset=charset, elapsed=elapsed, wire_bytes=wire_bytes
+        response.status_code, dict(response.headers), body, charset=charset, elapsed=elapsed, wire_bytes=wire_bytes
     )
 
 

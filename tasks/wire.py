@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import logging
 import socket
 import ssl
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
@@ -40,22 +42,67 @@ class Undecodable(Exception):
     """The body's content encoding is unknown or broken."""
 
 
-class Wire(httpcore.AsyncConnectionPool):
-    """A connection pool that marks each request as synthetic, whatever stands in it already."""
+class Wire(httpx.AsyncBaseTransport):
+    """What lies beneath the client: marks each request as synthetic, whatever stands in it already, and sends it.
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        request.headers = [(name, value) for name, value in request.headers if name.lower() not in _MARKED] + _MARKS
-        return await super().handle_async_request(request)
+    Raises what httpcore raises.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, resolver: Resolver) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=None,
+            max_keepalive_connections=20,  # the pool's own bookkeeping grows with the square of the idle ones
+            keepalive_expiry=5.0,
+            network_backend=_CheckedBackend(resolver),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=[(name, value) for name, value in request.headers.raw if name.lower() not in _MARKED] + _MARKS,
+                content=request.content,
+                extensions=request.extensions,
+            )
+        )
+        return _Answer(answer.status, headers=answer.headers, stream=_Stream(answer), extensions=answer.extensions)
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
 
 
-def open_wire(tls: ssl.SSLContext, resolver: Resolver) -> Wire:
-    """A wire with connections of its own. Close it with aclose()."""
-    return Wire(
-        ssl_context=tls,
-        max_connections=None,
-        max_keepalive_connections=20,  # the pool's own bookkeeping grows with the square of the idle ones
-        keepalive_expiry=5.0,
-        network_backend=_CheckedBackend(resolver),
+class _Answer(httpx.Response):
+    """An answer whose Location the client leaves alone: it would raise what is no URL, and there an answer is lost."""
+
+    has_redirect_location = False
+
+
+class _Stream(httpx.AsyncByteStream):
+    """The body as it comes from the pool."""
+
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._answer.aiter_stream()
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+def open_client(tls: ssl.SSLContext, resolver: Resolver) -> httpx.AsyncClient:
+    """A client with connections of its own, for requests that are judged already. Close it with aclose().
+
+    It follows no redirect, keeps no cookie and ends no request that takes long: whoever sends with it sees to that.
+    """
+    for library in ("httpx", "httpcore"):  # they log whole URLs at INFO, headers at DEBUG: secrets might stand there
+        logging.getLogger(library).setLevel(logging.WARNING)
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # a check's session is not the next one's
+    return httpx.AsyncClient(
+        transport=Wire(tls, resolver), cookies=no_cookies, follow_redirects=False, timeout=None, trust_env=False
     )
 
 
@@ -168,12 +215,12 @@ class Progress:
         return self.stage if self.status is None else f"status {self.status} and {self.bytes} bytes came, not the end"
 
 
-async def read_body(response: httpcore.Response, limit: int, progress: Progress) -> bytes:
+async def read_body(response: httpx.Response, limit: int, progress: Progress) -> bytes:
     """The decoded body, of at most `limit` bytes on the wire and decoded. Raises TooLong, Undecodable."""
-    encoding = httpx.Headers(response.headers).get("content-encoding", "").strip().lower()
+    encoding = response.headers.get("content-encoding", "").strip().lower()
     inflater = _Inflater() if encoding in ("gzip", "x-gzip", "deflate") else None
     body = bytearray()
-    async for chunk in response.aiter_stream():
+    async for chunk in response.aiter_raw():
         if inflater is None and encoding not in ("", "identity"):
             raise Undecodable(f"its content encoding {encoding[:40]!r} was not asked for")
         progress.bytes += len(chunk)
@@ -211,7 +258,7 @@ class _Inflater:
 
 
 def describe(broken: BaseException) -> str:
-    """What went wrong, for the person on call. Never quotes the request: it may hold secrets."""
+    """What went wrong, for the person on call. Never quotes the request, but the answer it may: redact it."""
     chain = list(_chain(broken))
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -229,7 +276,7 @@ def describe(broken: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
             return "no route to the host"
     if isinstance(broken, httpcore.RemoteProtocolError):
-        return f"the answer breaks HTTP: {str(broken)[:200]}"
+        return f"the answer breaks HTTP: {broken}"
     if isinstance(broken, Undecodable):
         return f"the answer cannot be read: {broken}"
     return f"the connection failed ({type(broken).__name__})"

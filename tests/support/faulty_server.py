@@ -117,8 +117,14 @@ class FaultyServer:
                 return False
             case "/close":
                 return False
+            case "/cookie":
+                await self._full(writer, JSON["/ok"], {"Set-Cookie": "session=1; Path=/"})
             case "/echo-authorization":
-                await self._full(writer, ", ".join(seen.all("authorization")).encode())
+                told = ", ".join(seen.all("authorization"))
+                await self._full(writer, told.encode(), {"X-Told": told})
+            case "/echo-garbage":
+                await self._send(writer, f"{'x' * 130} {seen.all('authorization')[0]}\r\n\r\n".encode())
+                return False
             case path:
                 await self._full(writer, JSON.get(path, b'{"status": "ok"}'))
         return True

@@ -20,7 +20,7 @@ from firstwatch.model import Attempt, Outcome
 from firstwatch.spec.models import Check, Request, Rules, Service
 from tasks.budget import Budget
 from tasks.http import Transport, open_transport, run_check
-from tasks.wire import AddressRefused, Resolver
+from tasks.wire import AddressRefused, Resolver, open_client, tls_context
 from tests.support.faulty_server import FaultyServer, certificate, faulty_server
 
 LIMIT = 0.6  # seconds a request may take in these tests
@@ -144,11 +144,33 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
 
 def test_cookies_of_one_answer_are_not_sent_with_the_next() -> None:
     async def test(w: World) -> None:
-        await w.send(get="/ok")
+        answer = await w.send(get="/cookie")
+        assert isinstance(answer, Answer)
+        assert answer.headers["set-cookie"] == "session=1; Path=/"
         await w.send(get="/ok")
         assert w.server.seen[1].all("cookie") == []
 
     run(test)
+
+
+def test_the_client_marks_last_keeps_no_cookie_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def main() -> None:
+        async with (
+            faulty_server() as server,
+            open_client(tls_context(None, False), Resolver("127.0.0.1", server.port)) as client,
+        ):
+            for _ in range(2):
+                await client.get(f"{server.url}/cookie", headers={"USER-agent": "me", "X-Synthetic-Request": "false"})
+            assert not client.cookies
+            for seen in server.seen:
+                assert seen.all("user-agent") == ["SyntheticMonitor/1.0"]
+                assert seen.all("x-synthetic-request") == ["true"]
+                assert seen.all("cookie") == []
+
+    asyncio.run(main())
+    assert not [r for r in caplog.records if r.name.startswith(("httpx", "httpcore"))]
 
 
 # ── servers that do not behave ───────────────────────────────────────────────────────────────────────────────
@@ -333,6 +355,22 @@ def test_a_redirect_is_an_answer_unless_it_is_allowed() -> None:
     run(test)
 
 
+def test_a_redirect_to_what_is_no_url() -> None:
+    path = "/redirect?status=302&to=http:%2F%2Fa:port"
+
+    async def answered(w: World) -> None:
+        answer = await w.send(get=path)
+        assert isinstance(answer, Answer)
+        assert (answer.status, answer.headers["location"]) == (302, "http://a:port")
+
+    async def followed(w: World) -> None:
+        attempt = await w.attempt("status == 302", get=path)
+        assert (attempt.outcome, attempt.why) == (Outcome.FAIL, "redirects to something that is no URL")
+
+    run(answered)
+    run(followed, redirects=3)
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -491,6 +529,7 @@ def test_a_planted_secret_is_written_nowhere(monkeypatch: pytest.MonkeyPatch, ca
         attempts = [
             await w.attempt("status == 200", post="/a", **spread),
             await w.attempt('text == ""', get="/echo-authorization", headers={"Authorization": "secret:planted"}),
+            await w.attempt("status == 200", get="/echo-garbage", headers={"Authorization": "secret:planted"}),
             await w.attempt("status == 599", post="/a", form={"p": "secret:planted"}),
             await w.attempt("status == 200", get="/ok", headers={"X": "secret:planted\r\nY: 1"}),
             await w.attempt("status == 200", get="/payments", headers={"X": "secret:planted"}),
