@@ -33,10 +33,12 @@ PLANTED = "planted-Secr3t-9f2e"  # the HMAC key and the account's password: must
 
 @dataclass
 class Scenario:
-    """What is deployed, and how it is verified. `change` edits the service file (plain data) before it is written."""
+    """What is deployed, and how it is verified. `faults` are there from the deploy on; `later` replaces them once the
+    smoke test is over. `change` edits the service file (plain data) before it is written."""
 
     name: str
     faults: dict[str, Any] = field(default_factory=dict)
+    later: dict[str, Any] = field(default_factory=dict)
     rps: float = 12
     flow: str = "verify-release"
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -135,9 +137,19 @@ class Production:
         }
         deployment = self.get(f"deployments/name/{scenario.flow}/production")
         run = self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=parameters)
+        if scenario.later:
+            self._wait_for_window(run["id"])
+            shop.faults(**scenario.later)
         if scenario.meanwhile:
             scenario.meanwhile(self, Running(scenario, shop, run["id"], deployed_at))
         return self.result(scenario.name, run["id"], shop, scenario.patience)
+
+    def _wait_for_window(self, flow_run_id: str) -> None:
+        until = time.monotonic() + 90
+        this_run = {"id": {"any_": [flow_run_id]}}
+        while not self.ask("task_runs/filter", flow_runs=this_run, task_runs={"name": {"like_": "T+0s"}}):
+            assert time.monotonic() < until, "the window was not reached within 90 s"
+            time.sleep(0.5)
 
     def result(self, name: str, flow_run_id: str, shop: Shop, patience: float) -> Result:
         """Wait for the flow run to end, and collect what came of it."""

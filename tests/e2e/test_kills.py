@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,11 +21,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 KILLS = int(os.environ.get("FIRSTWATCH_KILLS", "4"))
 EACH = 2 if KILLS > 4 else 1
-SPAN = 55.0  # seconds after the deploy in which the first kill falls: the whole window
+SPAN = {"good": 40.0, "bad": 12.0}  # seconds in which the first kill falls: as long as such a run takes
 
 
-def killer(rng: random.Random, times: int, log: list[str]):
-    moments = [rng.uniform(0, SPAN if n == 0 else 15) for n in range(times)]
+def killer(rng: random.Random, kind: str, log: list[str]) -> Callable[[Production, Running], None]:
+    moments = [rng.uniform(0, SPAN[kind] if n == 0 else 10) for n in range(EACH)]
 
     def meanwhile(production: Production, running: Running) -> None:
         for moment in moments:
@@ -34,7 +35,7 @@ def killer(rng: random.Random, times: int, log: list[str]):
             time.sleep(moment)
             if process_of(running.flow_run_id) == pid:
                 kill(pid)
-                log.append(f"{running.scenario.name}: killed {time.time() - running.deployed_at:.1f} s after the deploy")
+                log.append(f"{running.scenario.name} killed at T+{time.time() - running.deployed_at:.1f}s")
 
     return meanwhile
 
@@ -53,9 +54,9 @@ def _wait_for_process(production: Production, flow_run_id: str) -> int | None:
 def test_killed_runs_go_on(production: Production, side_by_side: ThreadPoolExecutor) -> None:
     rng, log = random.Random(20261122), []
     releases = max(2, KILLS // EACH)
-    good = [Scenario(f"kill-good-{n}", meanwhile=killer(rng, EACH, log), patience=300) for n in range(releases // 2)]
+    good = [Scenario(f"kill-good-{n}", meanwhile=killer(rng, "good", log), patience=300) for n in range(releases // 2)]
     bad = [
-        Scenario(f"kill-bad-{n}", {"errors": 0.3, "after": 20}, meanwhile=killer(rng, EACH, log), patience=300)
+        Scenario(f"kill-bad-{n}", later={"errors": 0.3}, meanwhile=killer(rng, "bad", log), patience=300)
         for n in range(releases - releases // 2)
     ]
     futures = {s.name: side_by_side.submit(production.play, s) for s in (*good, *bad)}

@@ -36,11 +36,11 @@ def _own_checkpoints(file: dict[str, Any]) -> None:
 
 SCENARIOS = [
     Scenario("good"),
-    Scenario("errors", {"errors": 0.3, "after": 15}),
-    Scenario("slow", {"latency": 0.8, "after": 15}),
+    Scenario("errors", later={"errors": 0.3}),
+    Scenario("slow", later={"latency": 0.8}),
     Scenario("leak", {"leak": 2_000_000}),
     Scenario("pool-leak", {"pool_leak": 1.0}),
-    Scenario("down", {"down": True, "after": 20}, rps=20),
+    Scenario("down", later={"down": True, "after": 5}, rps=20),
     Scenario("sick", {"health_bad": True}),
     Scenario("hanging", {"hang": True}),
     Scenario("nan", {"nan": True}),
@@ -51,7 +51,7 @@ SCENARIOS = [
     Scenario("no-traffic", rps=0),
     Scenario("dry", {"errors": 0.3}, parameters={"dry_run": True}),
     Scenario("no-hook", {"errors": 0.3}, change=_no_such_hook),
-    Scenario("embedded", {"errors": 0.3, "after": 15}, change=_embedded),
+    Scenario("embedded", later={"errors": 0.3}, change=_embedded),
     Scenario("own-window", change=_own_checkpoints),
     Scenario("typo", change=_typo),
     Scenario("smoke-alone", {"health_bad": True}, flow="smoke"),
