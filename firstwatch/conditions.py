@@ -103,6 +103,7 @@ class Condition:
 # ── before the first byte ────────────────────────────────────────────────────────────────────────────────────
 
 
+@lru_cache(maxsize=1024)  # the file is checked with it, and each check is judged with it
 def compile_condition(text: str, names: frozenset[str]) -> Condition:
     """The condition, if it can be one. Raises ConditionError with a hint.
 

@@ -8,7 +8,6 @@ the release back.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 
 from prefect import flow
@@ -18,7 +17,7 @@ from firstwatch import verdict
 from firstwatch.model import Outcome, Verdict
 from firstwatch.report import messages
 from flows.conclude import Reasons, verify
-from tasks.check import Suite, check, check_version
+from tasks.check import Suite, check_version, run_checks
 from tasks.run import Run, open_run
 
 
@@ -51,11 +50,11 @@ async def _run_checks(run: Run) -> None:
     suite_spec = run.service.smoke
     if suite_spec is None:
         return
-    suite = Suite(run.transport, suite_spec.budget, run.clock)
+    suite = Suite(run.transport, suite_spec.budget, suite_spec.checks, run.clock)
     if suite_spec.version is not None and run.release.version:
         run.found.version_check = await check_version(suite, suite_spec.version, run.release.version)
     if not _old_version_answers(run):
-        run.found.smoke = list(await asyncio.gather(*(check(suite, c) for c in suite_spec.checks)))
+        run.found.smoke = await run_checks(suite)
     run.found.smoke_took = suite.took
     await run.journal.finish(
         "smoke",

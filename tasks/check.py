@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
+from prefect.tasks import Task
 
 from firstwatch.answer import NoAnswer
 from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition, evaluate
@@ -24,53 +26,83 @@ from tasks.http import Transport, run_check
 class Suite:
     """One run of the smoke suite: the transport, the moment when its budget ends, and every attempt so far."""
 
-    def __init__(self, transport: Transport, budget: float, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        transport: Transport,
+        budget: float,
+        checks: Sequence[spec.Check] = (),
+        clock: Callable[[], float] = time.time,
+    ):
         self.transport, self.clock = transport, clock
+        self.checks = {check.name: check for check in checks}
         self.started = time.monotonic()
         self.deadline = self.started + budget
-        self.attempts: dict[str, list[Attempt]] = {}
+        self.attempts: dict[str, list[Attempt]] = {}  # by check
+        self.versions: list[Attempt] = []  # the first and the last row of the version check
+        self._under_way: dict[str, asyncio.Task[Attempt]] = {}
 
     @property
     def took(self) -> float:
         """Seconds since the suite began."""
         return time.monotonic() - self.started
 
-    def result(self, check: spec.Check) -> CheckResult:
+    async def attempt(self, name: str) -> Attempt:
+        """The next attempt of a check; the first one may be under way already."""
+        attempt = await (self._under_way.pop(name, None) or self._send(name))
+        self.attempts.setdefault(name, []).append(attempt)
+        return attempt
+
+    def send_all(self) -> None:
+        """Put the first request of every check on its way: Prefect takes some 10 ms to make each task run, one after
+        the other, and the service may answer meanwhile."""
+        self._under_way = {name: asyncio.create_task(self._send(name)) for name in self.checks}
+
+    async def _send(self, name: str) -> Attempt:
+        check = self.checks[name]
+        return await run_check(
+            self.transport,
+            check,
+            [compile_condition(text, HTTP_NAMES) for text in check.expect],
+            attempt=len(self.attempts.get(name, [])) + 1,
+            deadline_monotonic=self.deadline,
+            clock=self.clock,
+        )
+
+    def result(self, name: str) -> CheckResult:
+        check = self.checks[name]
         over = time.monotonic() >= self.deadline
         why = "was never sent: the suite's budget was over before" if over else "has no result: its task run says why"
-        attempts = self.attempts.get(check.name) or [Attempt(Outcome.ERROR, why, self.clock())]
-        return CheckResult(check.name, f"{check.method} {check.path}", tuple(check.expect), tuple(attempts))
+        attempts = tuple(self.attempts.get(name) or [Attempt(Outcome.ERROR, why, self.clock())])
+        return CheckResult(name, f"{check.method} {check.path}", tuple(check.expect), attempts)
 
 
-async def check(suite: Suite, check: spec.Check) -> CheckResult:
-    """Run one check as the task run `smoke: NAME`; whatever happens, its evidence comes back."""
-    one_try = _check.with_options(
-        task_run_name=f"smoke: {check.name}", retries=check.retries, retry_delay_seconds=check.retry_delay
-    )
-    task_run: Any = one_try(suite, check, return_state=True)
-    await task_run
-    return suite.result(check)
+async def run_checks(suite: Suite) -> list[CheckResult]:
+    """All checks side by side, each as the task run `smoke: NAME`; whatever happens, their evidence comes back."""
+    suite.send_all()
+    task_runs: list[Any] = [
+        _with_retries(check.retries, check.retry_delay)(suite, name, return_state=True)
+        for name, check in suite.checks.items()
+    ]
+    await asyncio.gather(*task_runs)
+    return [suite.result(name) for name in suite.checks]
 
 
-@task(name="smoke check", cache_policy=NO_CACHE, persist_result=False)
-async def _check(suite: Suite, check: spec.Check) -> Any:
-    attempts = suite.attempts.setdefault(check.name, [])
-    if time.monotonic() >= suite.deadline and attempts:
-        return Failed(message=plain(f"{attempts[-1].why} (no time was left to confirm it)"))
-    conditions = [compile_condition(text, HTTP_NAMES) for text in check.expect]
-    attempt = await run_check(
-        suite.transport,
-        check,
-        conditions,
-        attempt=len(attempts) + 1,
-        deadline_monotonic=suite.deadline,
-        clock=suite.clock,
-    )
-    attempts.append(attempt)
+@functools.cache
+def _with_retries(retries: int, delay: float) -> Task[..., Any]:
+    """The task with these retries. Prefect reads a task's source anew for each variant (5 ms), so one is kept."""
+    return _check.with_options(retries=retries, retry_delay_seconds=delay)
+
+
+@task(name="smoke check", task_run_name="smoke: {name}", cache_policy=NO_CACHE, persist_result=False)
+async def _check(suite: Suite, name: str) -> Any:
+    earlier = suite.attempts.get(name, [])
+    if earlier and time.monotonic() >= suite.deadline:
+        return Failed(message=plain(f"{earlier[-1].why} (no time was left to confirm it)"))
+    attempt = await suite.attempt(name)
     if attempt.outcome is not Outcome.PASS:
         return Failed(message=plain(attempt.why))
-    if len(attempts) > 1:
-        return Completed(name="PassedOnRetry", message=plain(f"Attempt 1 failed: {attempts[0].why}"))
+    if first := next((a.why for a in suite.attempts[name][:-1]), ""):
+        return Completed(name="PassedOnRetry", message=plain(f"Attempt 1 failed: {first}"))
     return Completed(message=plain(attempt.why) or "as expected")
 
 
@@ -79,7 +111,7 @@ async def check_version(suite: Suite, check: spec.VersionCheck, version: str) ->
     named = _check_version.with_options(task_run_name=f"smoke: version {version}")
     task_run: Any = named(suite, check, version, return_state=True)
     await task_run
-    attempts = suite.attempts.get("version") or [Attempt(Outcome.ERROR, "was not asked for its version", suite.clock())]
+    attempts = suite.versions or [Attempt(Outcome.ERROR, "was not asked for its version", suite.clock())]
     return CheckResult(f"version {version}", f"GET {check.get}", (f'{check.equals} == "{version}"',), tuple(attempts))
 
 
@@ -92,7 +124,7 @@ async def _check_version(suite: Suite, check: spec.VersionCheck, version: str) -
     """
     until = min(suite.deadline, time.monotonic() + check.within)
     request = spec.Request(get=check.get)
-    rows = suite.attempts.setdefault("version", [])
+    rows = suite.versions
     while True:
         row = [await _one_version(suite, check, request, version, n, until) for n in range(1, check.connections + 1)]
         decisive = next((a for a in row if a.outcome is not Outcome.PASS), row[-1])

@@ -106,7 +106,8 @@ class Production:
             if answer.status_code != 503:
                 break
             time.sleep(1)
-        return answer.raise_for_status().json()
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     def play(self, scenario: Scenario) -> Result:
         with self._slots:

@@ -25,7 +25,7 @@ def ask_version(version: str, *, budget: float = 60.0, **given: Any) -> tuple[li
             async with open_transport(service, logger=logging.getLogger("t"), budget=Budget("shop", 1000)) as transport:
                 suite = Suite(transport, budget)
                 await check._check_version.fn(suite, VersionCheck(equals="json.status", **given), version)
-                return suite.attempts["version"], suite.took
+                return suite.versions, suite.took
 
     return asyncio.run(main())
 
@@ -53,8 +53,9 @@ def test_a_row_that_was_cut_short_does_not_hide_that_the_old_version_answers() -
 
 def test_a_check_that_was_never_sent_is_not_proven_to_fail() -> None:
     def result(budget: float) -> CheckResult:
-        suite = Suite(None, budget)  # type: ignore[arg-type]  # nothing is sent
-        return suite.result(Check(name="health", get="/health", expect=["status == 200"]))
+        health = Check(name="health", get="/health", expect=["status == 200"])
+        suite = Suite(None, budget, [health])  # type: ignore[arg-type]  # nothing is sent
+        return suite.result("health")
 
     late = result(-1)
     assert (late.outcome, late.why) == (Outcome.ERROR, "was never sent: the suite's budget was over before")
