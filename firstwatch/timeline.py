@@ -22,7 +22,9 @@ LOOKS = 120  # in a window shorter than half an hour
 LOOK_EVERY = 15.0
 GRACE = 1 / 15  # of the window: how long an open verdict is looked at again after its end
 STALE_SCRAPES, STALE_SECONDS = 5, 300.0  # older samples say nothing of now
-JUDGE_OF_SIGNAL = {"errors": "proportion", "latency": "proportion", "memory": "trend", "db_pool": "trend", None: "condition"}
+JUDGE_OF_SIGNAL = {
+    "errors": "proportion", "latency": "proportion", "memory": "trend", "db_pool": "trend", None: "condition",
+}  # fmt: skip
 GROWTH = {"memory": {"trend": 0.25, "creep": 0.10}, "db_pool": {"trend": 0.50, "creep": 0.25}}
 """How much a gauge may grow in a window, relative to its level, where the checkpoint does not say."""
 
@@ -33,7 +35,8 @@ GROWTH = {"memory": {"trend": 0.25, "creep": 0.10}, "db_pool": {"trend": 0.50, "
 @dataclass(frozen=True, slots=True)
 class Look:
     """One moment at which what has been reached is judged. `reached` are the checkpoints that begin with it,
-    `watched` all that have begun (names, in the window's order). A `grace` look is only taken while the verdict is open."""
+    `watched` all that have begun (names, in the window's order). A `grace` look is taken only while the verdict is
+    open: a source that was away, or a suspicion that stands, at the window's end."""
 
     at: float
     reached: tuple[str, ...]
@@ -179,14 +182,15 @@ class Watch:
             found = sorted(((j, n) for n, s in by_name.items() if (j := s.failed)), key=lambda pair: pair[0].at)
         else:
             never = Judgement(Outcome.NO_DATA, "was never reached", self.now or self.deployed_at)
-            found = sorted(((s.last or never, n) for n, s in by_name.items()), key=lambda p: p[0].outcome is Outcome.PASS)
+            last = ((s.last or never, n) for n, s in by_name.items())
+            found = sorted(last, key=lambda pair: pair[0].outcome is Outcome.PASS)
         return tuple(Reason(n, j.outcome, j.at, j.why, j.value, j.limit, j.unit, j.sample, j.query) for j, n in found)
 
 
 def context_of(
     window: Window, checkpoint: Checkpoint, objectives: Objectives, deployed_at: float, now: float, measured: Measured
 ) -> Context:
-    """What the checkpoint's judge is told. Alpha is shared out evenly, so that a further signal adds no false rollback."""
+    """What the checkpoint's judge is told. Alpha is shared out evenly: a further signal adds no false rollback."""
     limit, words = _limit(checkpoint, objectives)
     return Context(
         now=now,
@@ -222,14 +226,16 @@ def _judge(measurement: Measurement, checkpoint: Checkpoint, context: Context) -
     """The judge's word; for a source that had nothing or failed, that; for a silence, whether the service is gone."""
     if isinstance(measurement, SourceError):
         return Judgement(Outcome.ERROR, measurement.why, context.now, query=measurement.query)
-    quiet = measurement if isinstance(measurement, NoData) else _stale(measurement, context.now)
-    if quiet is None:
-        return JUDGES[checkpoint.judge or JUDGE_OF_SIGNAL[checkpoint.signal]](measurement, context)
-    if isinstance(quiet.last, Counts):
-        gone = absence(quiet.last, context)
+    if not isinstance(measurement, NoData):
+        stale = _stale(measurement, context.now)
+        if stale is None:
+            return JUDGES[checkpoint.judge or JUDGE_OF_SIGNAL[checkpoint.signal]](measurement, context)
+        measurement = stale
+    if isinstance(measurement.last, Counts):
+        gone = absence(measurement.last, context)
         if gone.outcome is not Outcome.PASS:
             return gone
-    return Judgement(Outcome.NO_DATA, quiet.why, context.now, query=measurement.query)
+    return Judgement(Outcome.NO_DATA, measurement.why, context.now, query=measurement.query)
 
 
 def _stale(series: Series, now: float) -> NoData | None:

@@ -1,4 +1,4 @@
-"""Is the share of bad events above what the objective allows? A sequential test on counts, which may be looked at often.
+"""Is the share of bad events above what the objective allows? A sequential test on counts, for looking often.
 
 Assumptions. Of `n` events in a scrape, `b` are bad; the rate within a scrape scatters around its mean (errors come
 in bursts), with a coefficient of variation `cv` that is estimated from before the deploy, or taken as 0.5. A scrape
@@ -16,11 +16,14 @@ find a late onset as well, over starts s (half the weight on the deploy, the res
 Sources: Ville 1939; Shin, Ramdas, Rinaldo, "E-detectors" (arXiv 2203.03532) for the restarts; Lindon, Malek,
 "Anytime-Valid Inference for Multinomial Count Data" (NeurIPS 2022).
 
+Bursts that last make neighbouring scrapes alike. By how much is learnt from before the deploy, too, and e is raised to
+the power of 1 over the number of scrapes that are worth one; by Jensen's inequality its mean stays ≤ 1.
+
 Rule. It fails when the objective is proven broken (1/α), or when the release is proven worse than before the deploy
-(1/α) and the objective is broken beyond reasonable doubt (1/50). So an unchanged release fails with a chance of
-at most α, and one that got worse but honours the objective with at most 2 %. Besides, a failure must persist: six
-samples (90 s of a 30-minute window) above the limit, the newest among them, and no single sample gives more than a
-sixth of the proof. What was as bad before the deploy is not the release's doing: then the limit is what was usual.
+(1/α) and the objective is broken beyond reasonable doubt (1/20). So an unchanged release fails with a chance of at
+most α, and one that got worse and only just honours the objective with at most 5 %. Besides, a failure must persist:
+six samples (90 s of a 30-minute window) above the limit, the newest among them, and no single sample gives more than
+a sixth of the proof. What was as bad before the deploy is not the release's doing: then what was usual is the limit.
 """
 
 from __future__ import annotations
@@ -32,20 +35,22 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from firstwatch.judges.absence import absence
-from firstwatch.judges.base import Context, Flags, Floats, judgement, percent, scrape_interval
+from firstwatch.judges.base import Context, Floats, judgement, percent, scrape_interval
 from firstwatch.model import Counts, Judgement, Outcome, Series
 
 EXCESS = np.array([0.4, 1.0, 3.0, 9.0])  # r: 1.4, 2, 4 and 10 times what is allowed
-DOUBT = 0.02  # beyond reasonable doubt, where the change itself is proven to alpha
-CV2, CV2_LEAST, CV2_MOST = 0.25, 0.1, 1.0  # squared coefficient of variation between scrapes: usual, and its bounds
+DOUBT = 0.05  # beyond reasonable doubt, where the change itself is proven to alpha
+CV2, CV2_LEAST, CV2_MOST = 0.25, 0.1, 2.0  # squared coefficient of variation between scrapes: usual, and its bounds
 CV2_WEIGHT = 100.0  # how much evidence (in squared expected counts) the usual value is worth
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What was usual before the deploy: the scatter, an upper bound of the share, and whether it broke the objective."""
+    """What was usual before the deploy: scatter, how many scrapes in a row are worth one (bursts last), an upper bound
+    of the share, and whether it broke the objective."""
 
     cv2: float
+    burst: float
     upper: float | None
     was_bad: bool
 
@@ -58,12 +63,8 @@ def proportion(series: Series, context: Context) -> Judgement:
     if gone.outcome is not Outcome.PASS:
         return gone
     at, bad, total = samples(series)
-    interval = scrape_interval(at)
-    after = at > context.deployed_at
-    before = usual(bad[~after], total[~after], context)
-    persist = persistence(context.window_s, interval)
-    seen = at > max(context.deployed_at, context.begins - (persist + 1) * interval - 1e-9)
-    return _decide(series, context, at, bad, total, after, seen, before, persist)
+    before = usual(bad[at <= context.deployed_at], total[at <= context.deployed_at], context)
+    return _decide(series, context, at, bad, total, before, scrape_interval(at))
 
 
 def samples(series: Counts) -> tuple[Floats, Floats, Floats]:
@@ -82,7 +83,7 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
     """Learns from before the deploy; with too little of it, the usual scatter and no bound."""
     events = total.sum()
     if len(total) < 10 or events < context.min_sample:
-        return Before(CV2, None, False)
+        return Before(CV2, 1.0, None, False)
     share = bad.sum() / events
     expected = share * total
     # Method of moments: Var(b) = μ + cv²·μ², pulled towards the usual value where counts are too small to tell.
@@ -91,18 +92,25 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
     clumps = 1 + max(0.0, excess) / max(expected.sum(), 1.0)  # variance over mean: so many bad events count as one
     upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - context.alpha / 2) * clumps / events)
     was_bad = float(np.median(bad / total)) > context.limit
-    return Before(min(max(cv2, CV2_LEAST), CV2_MOST), upper, was_bad)
+    return Before(min(max(cv2, CV2_LEAST), CV2_MOST), burst_length(bad / total - share), upper, was_bad)
 
 
-def evidence(bad: Floats, total: Floats, limit: float, cv2: float, starts: float, cap: float) -> tuple[float, int]:
+def burst_length(left: Floats) -> float:
+    """(1+ρ)/(1-ρ) with ρ the lowest likely correlation of neighbouring scrapes: 1 for independent ones."""
+    rho = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-18) - 2 / math.sqrt(len(left))
+    rho = min(max(rho, 0.0), 0.8)
+    return (1 + rho) / (1 - rho)
+
+
+def evidence(bad: Floats, total: Floats, limit: float, before: Before, starts: float, cap: float) -> tuple[float, int]:
     """Log of the e-value against "the share is at most `limit`" now, and the index where its evidence begins.
 
     `starts`: how many starts the window could have; `cap`: the most that one sample may add.
     """
-    mean, k = limit * total, 1 / cv2
+    mean, k = limit * total, 1 / before.cv2
     rise = EXCESS[:, None] + 1
     log_e = bad * np.log(rise * (mean + k) / (rise * mean + k)) + k * np.log((mean + k) / (rise * mean + k))
-    since = np.cumsum(np.minimum(log_e, cap)[:, ::-1], axis=1)[:, ::-1]
+    since = np.cumsum(np.minimum(log_e / before.burst, cap)[:, ::-1], axis=1)[:, ::-1]
     weight = np.full(len(bad), 0.5 / starts)
     weight[0] += 0.5
     each = since + np.log(weight / len(EXCESS))
@@ -111,59 +119,51 @@ def evidence(bad: Floats, total: Floats, limit: float, cv2: float, starts: float
 
 
 def _decide(
-    series: Counts,
-    context: Context,
-    at: Floats,
-    bad: Floats,
-    total: Floats,
-    after: Flags,
-    seen: Flags,
-    before: Before,
-    persist: int,
+    series: Counts, context: Context, at: Floats, bad: Floats, total: Floats, before: Before, interval: float
 ) -> Judgement:
+    after = at > context.deployed_at
+    persist = persistence(context.window_s, interval)
+    # What begins at T+2m has seen enough by then to speak at once, and nothing of a cold start before that.
+    seen = at > max(context.deployed_at, context.begins - (persist + 1) * interval - 1e-9)
     sample = float(total[after].sum())
     if sample < context.min_sample or not seen.any():
         why = f"{sample:,.0f} requests since the deploy; {context.min_sample:,} are needed to judge"
         return judgement(Outcome.NOT_YET, why, context, series, sample=sample)
     limit = max(context.limit, before.upper) if before.was_bad and before.upper else context.limit
-    starts = max(len(at), context.window_s / max(scrape_interval(at), 1e-9))
+    starts = max(len(at), context.window_s / max(interval, 1e-9))
     alpha = context.alpha if before.upper is None else context.alpha / 2
     cap = (math.log(1 / alpha) + math.log(2 * starts) + math.log(len(EXCESS))) / persist
     b, n, t = bad[seen], total[seen], at[seen]
-    against, start = evidence(b, n, limit, before.cv2, starts, cap)
+    against, start = evidence(b, n, limit, before, starts, cap)
     proven = against >= math.log(1 / alpha)
     if not proven and before.upper is not None and before.upper < limit and against >= math.log(1 / DOUBT):
-        proven = evidence(b, n, before.upper, before.cv2, starts, cap)[0] >= math.log(1 / alpha)
+        proven = evidence(b, n, before.upper, before, starts, cap)[0] >= math.log(1 / alpha)
     above = b / n > limit
     if proven and above[start:].sum() >= persist and above[-1]:
         return _failed(series, context, b[start:].sum(), n[start:].sum(), float(t[start]), limit)
-    return _not_failed(series, context, bad[after], total[after], limit, against, proven)
+    suspect = proven or against >= math.log(1 / DOUBT)
+    return _not_failed(series, context, bad[after], total[after], limit, suspect)
 
 
 def _failed(series: Counts, context: Context, bad: float, total: float, since: float, limit: float) -> Judgement:
-    usual_was = "" if limit == context.limit else f", up to {percent(limit)} was usual before the deploy"
+    usual_was = "" if limit == context.limit else f" (up to {percent(limit)} was usual before the deploy)"
     why = (
-        f"{bad:,.0f} of {total:,.0f} {context.words} ({percent(bad / total)}), objective {percent(context.limit)}{usual_was}; "
-        f"chance of this on a healthy release < 1 in {1 / context.alpha:,.0f}"
+        f"{bad:,.0f} of {total:,.0f} {context.words} ({percent(bad / total)}), objective {percent(context.limit)}"
+        f"{usual_was}; chance of this on a healthy release < 1 in {1 / context.alpha:,.0f}"
     )
     return judgement(Outcome.FAIL, why, context, series, value=bad / total, sample=total, since=since)
 
 
-def _not_failed(
-    series: Counts, context: Context, bad: Floats, total: Floats, limit: float, against: float, proven: bool
-) -> Judgement:
+def _not_failed(series: Counts, context: Context, bad: Floats, total: Floats, limit: float, suspect: bool) -> Judgement:
     """PASS if the recent state honours the objective and nothing speaks against it; otherwise what is missing."""
-    # Recent: the newest sixth of the window, or more where that would be too few requests to estimate the share from.
-    enough = max(context.min_sample, 2 / limit)
-    recent = np.asarray(np.cumsum(total[::-1])[::-1] <= enough)
-    recent |= np.arange(len(total)) >= len(total) - max(1, len(total) // 6)
-    if not recent.all() and total[recent].sum() < enough:
-        recent[np.flatnonzero(~recent)[-1]] = True
-    b, n = float(bad[recent].sum()), float(total[recent].sum())
+    # Recent: the newest sixth of what was seen, or more where that is too few requests to estimate the share from.
+    enough = int(np.searchsorted(np.cumsum(total[::-1]), max(context.min_sample, 2 / limit))) + 1
+    newest = slice(-max(enough, math.ceil(len(total) / 6)), None)
+    b, n = float(bad[newest].sum()), float(total[newest].sum())
     found = f"{b:,.0f} of the last {n:,.0f} {context.words} ({percent(b / n)}), objective {percent(context.limit)}"
     if b / n > context.limit:
         outcome, why = Outcome.NOT_YET, f"{found}: above it, and not proven beyond chance"
-    elif proven or against >= math.log(1 / DOUBT):
+    elif suspect:
         outcome, why = Outcome.NOT_YET, f"{found}; bad earlier, and not yet long enough well again to pass"
     else:
         outcome, why = Outcome.PASS, found

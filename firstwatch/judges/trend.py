@@ -1,20 +1,26 @@
 """Does a gauge (memory, connections) grow without end? A robust trend that is told from what only looks like one.
 
 Four blocks. The time since a start (the deploy, or a quarter or half of what has passed since) is cut into four equal
-blocks, and each is represented by its floor, the mean of its lowest quarter of samples: garbage collection moves the
+blocks, and each is represented by its floor, the mean of its lowest sixth of samples: garbage collection moves the
 ceiling, a leak moves the floor. Growth is the Theil–Sen slope of the floors (the median of the slopes of all pairs;
 Sen 1968), its error follows from the scatter within the blocks, widened for autocorrelation by (1+ρ)/(1-ρ)
 (Hamed, Rao 1998, for the Mann–Kendall test). It fails when, from one of the starts on,
 
-- each floor lies above the one before, the last by more than twice its error: a step, a drop, a wave do not;
-- it has really grown by half the limit and at this pace grows by more than the limit in a window;
+- each floor lies above the one before, by more than twice its error and a third of the mean step: no single step, no
+  fall and no wave does so;
+- it has really grown by half the limit, its two largest jumps left out (caches that are loaded), and at this pace grows
+  by more than the limit in a window;
 - it does not slow down: a warm-up of time constant τ ≤ a third of a window rises by e^(-h/τ) from block to block,
   a leak by as much each time;
-- it has grown by more than one tooth of a sawtooth: what the gauge swung before the deploy, or a quarter of its level
-  where that is not known; blocks of a quarter of a window hold whole teeth and need no such allowance.
+- it has grown by several teeth of a sawtooth, as tall as it swung before the deploy or fell since; blocks of a quarter
+  of a window hold whole teeth and need no such allowance;
+- it did not grow as fast before the deploy.
 
 Load. A gauge that follows the requests is cleared of them first: the share that a regression on load and time
-explains by load, both together so that growth under growing load is not explained away.
+explains by load, both together so that growth under growing load is not explained away. What was seen, uncleared,
+must go on rising too: load may acquit a gauge, never convict it.
+
+It takes samples over half a window to tell: with history from before the deploy that is at once, without at T+15m.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from firstwatch.judges.base import Context, Flags, Floats, judgement, percent, scrape_interval
 from firstwatch.model import Counts, Gauge, Judgement, Outcome, Series
@@ -31,13 +38,13 @@ from firstwatch.units import show_duration
 
 BLOCKS = 4
 PER_BLOCK = 4  # samples without which a block has no floor
-SHORTEST = 1 / 24  # of the window: a shorter block shows no slowing down
+SHORTEST = 1 / 18  # of the window: a shorter block shows no slowing down
 SLOWEST_WARMUP = 1 / 3  # of the window: the time constant of a warm-up that is told from a leak
 TOOTH = 1 / 4  # of the window: the longest tooth of a sawtooth
 TEETH = 2.5  # so many teeth high must growth be before whole teeth are seen
 EVEN = 1 / 3  # of the mean step: the smallest one of a steady growth
 SMOOTH = 1 / 12  # of the window: over which memory follows the load
-SWING = 0.25  # of the level: the tallest tooth, where no time before the deploy shows it
+ENOUGH = 1 / 2  # of the window: over a shorter time any two curves look alike, and a wave looks like a leak
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Growth:
     error: float  # of a step
     pace: float
     block_s: float
+    jumps: float  # the part of it that came in its two largest jumps
 
     @property
     def total(self) -> float:
@@ -70,8 +78,8 @@ def trend(series: Series, context: Context) -> Judgement:
     at, value = np.asarray(series.at, dtype=float), np.asarray(series.value, dtype=float)
     after = at > context.deployed_at
     interval = scrape_interval(at)
-    if after.sum() < BLOCKS * PER_BLOCK:
-        why = f"{after.sum()} samples since the deploy; {BLOCKS * PER_BLOCK} are needed to see a trend"
+    if after.sum() < BLOCKS * PER_BLOCK or at[-1] - at[0] < ENOUGH * context.window_s * 0.98:
+        why = f"{after.sum()} samples since the deploy, over too short a time to tell a leak from a wave"
         return judgement(Outcome.NOT_YET, why, context, series, sample=int(after.sum()))
     level = max(float(np.median(value[after])), 1e-12)
     raw = value / level
@@ -84,7 +92,7 @@ def trend(series: Series, context: Context) -> Judgement:
         seen = growth(at[after], raw[after], start, context.now, context.window_s)
         # Load may acquit a gauge, never convict it: what was seen must rise too.
         if own and seen:
-            grown.append((own, seen.pace > context.limit and unslowed(seen, 0, context)))
+            grown.append((own, grows_on(seen, 0, usual, context)))
     return _decide(series, context, grown, usual, int(after.sum()))
 
 
@@ -92,7 +100,7 @@ def without_load(at: Floats, value: Floats, after: Flags, interval: float, conte
     """The gauge as it would be at the usual load; unchanged where there is no load, or no clear dependence on it."""
     load = load_at(at, context.load, interval)
     known = np.isfinite(load)
-    if known.sum() < BLOCKS * PER_BLOCK or np.ptp(at[known]) < 0.95 * TOOTH * context.window_s:
+    if known.sum() < BLOCKS * PER_BLOCK or np.ptp(at[known]) < ENOUGH * context.window_s:
         return value
     # Connections follow the load at once and memory slowly; and the smoothed load is the surer one at low traffic.
     smooth = smoothed(load[known], max(2, round(SMOOTH * context.window_s / interval)))
@@ -138,10 +146,9 @@ def load_at(at: Floats, load: Counts | None, interval: float) -> Floats:
 def usual_of(at: Floats, relative: Floats, after: Flags, context: Context) -> Usual:
     """What the gauge does by itself, from before the deploy and from its falls since."""
     fall = float((np.maximum.accumulate(relative[after]) - relative[after]).max())
-    long_enough = TOOTH * context.window_s
     before, then = at[~after], relative[~after]
-    if len(before) < BLOCKS * PER_BLOCK or before[-1] - before[0] < long_enough:
-        return Usual(fall if context.now - context.deployed_at >= long_enough else max(fall, SWING), 0.0)
+    if len(before) < BLOCKS * PER_BLOCK:
+        return Usual(fall, 0.0)
     low, high = np.quantile(then, [0.02, 0.98])
     grown = growth(before, then, float(before[0]), float(before[-1]), context.window_s)
     steady = grown is not None and min(grown.steps) > grown.error
@@ -155,16 +162,27 @@ def growth(at: Floats, relative: Floats, start: float, end: float, window_s: flo
     count = int(np.diff(edges).min())
     if block_s < SHORTEST * window_s * 0.999 or count < PER_BLOCK:
         return None
-    lowest = [np.sort(relative[a:b])[: max(1, (b - a) // 4)] for a, b in pairwise(edges)]
+    lowest = [np.sort(relative[a:b])[: max(1, (b - a) // 6)] for a, b in pairwise(edges)]
     floors = [float(block.mean()) for block in lowest]
     left = _detrended(at[edges[0] : edges[-1]], relative[edges[0] : edges[-1]])
-    # The mean of the lowest quarter of n samples scatters about as much as the mean of n / 2; a step is of two.
-    error = float(left.std()) * math.sqrt(4 / count) * widening(left)
-    if count >= 4 * PER_BLOCK:  # the floor of teeth is far surer than their height has it: see how close its samples are
+    # The mean of the lowest sixth of n samples scatters about as much as the mean of n / 3; a step is of two.
+    error = float(left.std()) * math.sqrt(6 / count) * widening(left)
+    # The floor of teeth is far surer than their height has it: in blocks of most of a tooth, its samples lie close.
+    if count >= 4 * PER_BLOCK and block_s >= 0.7 * TOOTH * window_s:
         error = min(error, float(np.mean([block.std() for block in lowest])))
     slopes = sorted((floors[j] - floors[i]) / (j - i) for i in range(BLOCKS) for j in range(i + 1, BLOCKS))
     pace = (slopes[2] + slopes[3]) / 2 / block_s * window_s
-    return Growth(start, tuple(b - a for a, b in pairwise(floors)), error, pace, block_s)
+    steps = tuple(b - a for a, b in pairwise(floors))
+    return Growth(start, steps, error, pace, block_s, two_largest_jumps(relative[edges[0] : edges[-1]]))
+
+
+def two_largest_jumps(value: Floats) -> float:
+    """How much higher a level begins than the one before ended (the least of four samples above the most of four)."""
+    fours = sliding_window_view(value, PER_BLOCK)
+    jumps = fours[PER_BLOCK:].min(axis=1) - fours[:-PER_BLOCK].max(axis=1)
+    first = int(jumps.argmax())
+    others = np.concatenate([jumps[: max(0, first - PER_BLOCK)], jumps[first + PER_BLOCK + 1 :], [0.0]])
+    return max(float(jumps[first]), 0.0) + max(float(others.max()), 0.0)
 
 
 def widening(left: Floats) -> float:
@@ -182,9 +200,7 @@ def _detrended(at: Floats, value: Floats) -> Floats:
     return np.asarray(value - value.mean() - slope * time)
 
 
-def _decide(
-    series: Gauge, context: Context, grown: list[tuple[Growth, bool]], usual: Usual, sample: int
-) -> Judgement:
+def _decide(series: Gauge, context: Context, grown: list[tuple[Growth, bool]], usual: Usual, sample: int) -> Judgement:
     if not grown:
         why = f"{sample} samples over too short a time to tell a leak from a warm-up"
         return judgement(Outcome.NOT_YET, why, context, series, sample=sample)
@@ -192,7 +208,7 @@ def _decide(
     if proofs:
         worst = max(proofs, key=lambda g: g.total)
         why = (
-            f"{context.words} grew by {percent(worst.total)} within {show_duration(context.now - worst.start)}, steadily "
+            f"{context.words} grew by {percent(worst.total)} in {show_duration(context.now - worst.start)}, steadily "
             f"and without slowing: {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
         )
         return judgement(Outcome.FAIL, why, context, series, value=worst.pace, sample=sample, since=worst.start)
@@ -212,14 +228,15 @@ def _decide(
 def is_leak(g: Growth, usual: Usual, context: Context) -> bool:
     """The conditions of a failure, each with the error of a step allowed for."""
     whole_teeth = g.block_s >= 0.95 * TOOTH * context.window_s
-    much = g.total > context.limit / 2 and (whole_teeth or g.total > TEETH * usual.swing)
-    return much and min(g.steps) > 2 * g.error and grows_on(g, g.error, usual, context)
+    teeth = whole_teeth or g.total > TEETH * usual.swing
+    return teeth and min(g.steps) > 2 * g.error and grows_on(g, g.error, usual, context)
 
 
 def grows_on(g: Growth, error: float, usual: Usual, context: Context) -> bool:
-    """Whether it grows faster than is all right, in steps that are even and do not fade."""
+    """Whether it has grown, goes on faster than is all right, and in steps that are even and do not fade."""
     even = min(g.steps) > EVEN * g.total / len(g.steps) > 0
-    return even and g.pace - usual.pace > context.limit and unslowed(g, error, context)
+    much = g.pace - usual.pace > context.limit and g.total - g.jumps > context.limit / 2
+    return even and much and unslowed(g, error, context)
 
 
 def unslowed(g: Growth, error: float, context: Context) -> bool:

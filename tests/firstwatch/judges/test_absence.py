@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from firstwatch.judges import absence, proportion
+from firstwatch.model import Outcome
+from tests.firstwatch.judges.worlds import context, counts
+
+STEADY = counts([0] * 40, 45)  # the last sample at 600 s
+ALIVE = tuple(15.0 * i for i in range(200))
+
+
+def test_a_service_that_falls_silent_while_the_source_works_is_gone() -> None:
+    judged = absence(STEADY, context(750, alive=ALIVE))
+    assert judged.outcome is Outcome.FAIL
+    assert judged.why == "no sample for 150 s while the source worked; before, 3 requests came every second"
+    assert proportion(STEADY, context(750, alive=ALIVE)) == judged
+
+
+def test_a_gap_of_75_seconds_is_no_absence() -> None:
+    assert absence(STEADY, context(690, alive=ALIVE)).outcome is Outcome.PASS
+
+
+def test_a_source_that_was_away_itself_proves_nothing() -> None:
+    away = tuple(t for t in ALIVE if not 600 < t < 900)
+    assert absence(STEADY, context(915, alive=away)).outcome is Outcome.NOT_YET
+    assert absence(STEADY, context(750)).outcome is Outcome.NOT_YET
+
+
+def test_requests_that_stop_while_the_metrics_go_on_are_gone_too() -> None:
+    series = counts([0] * 52, [45] * 40 + [0] * 12)
+    judged = absence(series, context(780, alive=ALIVE))
+    assert judged.outcome is Outcome.FAIL and judged.why.startswith("no request for 180 s")
+
+
+def test_little_or_unsteady_traffic_is_not_missed() -> None:
+    assert absence(counts([0] * 40, 1), context(750, alive=ALIVE)).outcome is Outcome.PASS
+    now_and_then = counts([0] * 40, [900 if i % 12 == 0 else 0 for i in range(40)])
+    assert absence(now_and_then, context(750, alive=ALIVE)).outcome is Outcome.PASS
