@@ -48,8 +48,8 @@ class Demo:
             self.say("no Prometheus on the PATH: Firstwatch scrapes the shop's /metrics itself")
         self.say("starting a Prefect server, the deployments and a worker …")
         stack.prefect_server()
-        stack.setup()
         stack.worker()
+        stack.setup()
         self.say(f"Prefect UI: {stack.ui_url}")
         return shop
 
@@ -76,12 +76,15 @@ class Demo:
         while True:
             runs = self._ask("flow_runs/filter", flow_runs={"name": {"any_": [f"demo/shop.yaml {version}"]}})
             if runs:
+                over = runs[0]["state"]["type"] in TERMINAL
+                if over:
+                    time.sleep(2)  # Prefect records task runs a moment after the fact
                 query = {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}, "sort": "END_TIME_DESC"}
                 for task in reversed(self._ask("task_runs/filter", **query)):
                     if task["id"] not in shown and (task["state"] or {}).get("type") in TERMINAL:
                         shown.add(task["id"])
                         self._show(task)
-                if runs[0]["state"]["type"] in TERMINAL:
+                if over:
                     return runs[0]
             if watching.poll() is not None and not runs:
                 raise RuntimeError(f"the deployment did not start; look into {HOME}")
@@ -113,12 +116,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the Prefect UI up until Ctrl-C")
     options = parser.parse_args(argv)
     shutil.rmtree(HOME, ignore_errors=True)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _interrupt)
     try:
         with Stack(HOME) as stack:
             return _run(Demo(stack), options.keep)
     except KeyboardInterrupt:
         print("\nstopped; everything it started has ended")
         return 130
+
+
+def _interrupt(*_: object) -> None:
+    """The first signal ends the demo; while it tidies up, further ones do not stop that."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _run(demo: Demo, keep: bool) -> int:
@@ -130,8 +142,8 @@ def _run(demo: Demo, keep: bool) -> int:
     good, good_url = demo.verify("v2")
 
     demo.say()
-    demo.say("A bad release: v3 is deployed; after 15 s, one request in twelve fails")
-    shop.deploy("v3", errors=0.08, after=15)
+    demo.say("A bad release: v3 is deployed; after 8 s, one request in twelve fails")
+    shop.deploy("v3", errors=0.08, after=8)
     bad, bad_url = demo.verify("v3")
     state = shop.state()
     demo.say(f"the shop answers with {state['version']} again, after {len(state['rollbacks'])} rollback")

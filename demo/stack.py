@@ -180,7 +180,7 @@ class Stack:
 
     def worker(self, name: str = "worker") -> Process:
         # No --limit: a worker that asks this often and is given a run twice ends with an error of its limiter.
-        return self.module(name, "prefect", "worker", "start", "--pool", "production")
+        return self.module(name, "prefect", "worker", "start", "--pool", "production", "--type", "process")
 
     def shop(self, version: str = "v1", name: str = "shop") -> Shop:
         process = self.module(name, "demo.shop", "--port", "0", "--version", version, announces=True)

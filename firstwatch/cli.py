@@ -83,9 +83,8 @@ def demo(
 
         firstwatch demo --keep
     """
-    import subprocess
-
-    return subprocess.run([sys.executable, "-m", "demo", *(["--keep"] if keep else [])], check=False).returncode
+    # Becomes the demo, rather than its parent: Ctrl-C and signals reach the one process that must tidy up.
+    os.execv(sys.executable, [sys.executable, "-m", "demo", *(["--keep"] if keep else [])])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

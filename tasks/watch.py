@@ -277,7 +277,12 @@ def _chart(
 ) -> Chart:
     if isinstance(series, Counts):
         values = [bad / total if total else float("nan") for bad, total in zip(series.bad, series.total, strict=True)]
-        limit, unit, title = judged.limit, "ratio", checkpoint.name
+        limit, unit = judged.limit, "ratio"
+        title = (
+            f"{checkpoint.name}: share of requests over the objective"
+            if checkpoint.signal == "latency"
+            else checkpoint.name
+        )
     else:
         # A growth limit is relative; on a chart of the values it has no place.
         values, limit, title = list(series.value), None, checkpoint.name
