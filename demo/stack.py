@@ -123,7 +123,7 @@ class Stack:
         self.api_url = ""
         self._targets: dict[Path, dict[str, str]] = {}
         self.env = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

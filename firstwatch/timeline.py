@@ -156,7 +156,7 @@ class Watch:
         try:
             context = context_of(self.window, checkpoint, self.objectives, self.deployed_at, now, measured)
             return _judge(measurement, checkpoint, context)
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except Exception as error:  # one judge at fault must not end the watch of the others
             return Judgement(Outcome.ERROR, f"the judge could not tell: {error}", now, query=measurement.query)
 
     @property

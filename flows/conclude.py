@@ -8,6 +8,7 @@ is killed in between goes on with the same one.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -20,13 +21,14 @@ from firstwatch.report import messages
 from firstwatch.report.model import RollbackRecord, RollbackState
 from firstwatch.report.summary import rollback_sentence, why
 from firstwatch.report.text import plain
+from firstwatch.verdict import of_smoke
 from tasks.check import bad_version_is_gone
+from tasks.hooks import RollbackOrder
 from tasks.report import publish_report, publish_requests
-from tasks.rollback import RollbackOrder, roll_back
-from tasks.run import NotVerifiable, Run
+from tasks.rollback import roll_back
+from tasks.run import NotVerifiable, Reasons, Run, unharmed, window_ruling
 from tasks.secrets import load_secret
 
-Reasons = tuple[str, ...]
 Steps = Callable[[Run], Awaitable[tuple[Verdict, Reasons]]]
 
 _LOST_ANSWER_PATIENCE = 30.0  # seconds for the old version to come back, where the rollback's answer was lost
@@ -58,18 +60,26 @@ async def _find_verdict(run: Run, steps: Steps) -> None:
         run.found.verdict, run.found.reasons = Verdict(kept["verdict"]), tuple(kept["reasons"])
         return
     try:
-        verdict, reasons = await steps(run)
+        run.found.verdict, run.found.reasons = await steps(run)
     except Exception as problem:
-        get_run_logger().exception("The checker itself failed")
-        verdict = Verdict.INCONCLUSIVE
-        reasons = (run.redactor.text(f"the checker itself failed: {type(problem).__name__}: {problem}"),)
-    run.found.verdict, run.found.reasons = verdict, reasons
-    await run.journal.finish("verdict", {"verdict": verdict, "reasons": reasons})
+        get_run_logger().error("The checker itself failed:\n%s", run.redactor.text(traceback.format_exc()))
+        why = run.redactor.text(f"the checker itself failed: {type(problem).__name__}: {problem}")
+        run.found.verdict, run.found.reasons = _proven(run) or (Verdict.INCONCLUSIVE, (why,))
+    async with unharmed("the verdict was not written down"):
+        await run.journal.finish("verdict", {"verdict": run.found.verdict, "reasons": run.found.reasons})
+
+
+def _proven(run: Run) -> tuple[Verdict, Reasons] | None:
+    """What had been proven against the release before the checker failed."""
+    for verdict, reasons in (of_smoke(run.found.version_check, run.found.smoke), window_ruling(run)):
+        if verdict is Verdict.UNHEALTHY:
+            return verdict, reasons
+    return None
 
 
 async def _act(run: Run) -> State[None]:
     """Do what the verdict asks for, and name the state that the flow run ends in."""
-    because = plain(why(run.report()))
+    because = plain(run.redactor.text(why(run.report())))
     match run.found.verdict:
         case Verdict.HEALTHY:
             return Completed(name="Healthy", message=because)
@@ -87,7 +97,15 @@ async def _roll_back(run: Run, because: str) -> State[None]:
     """Roll back, once per release, and see whether it worked where the file asks for that (or the answer was lost)."""
     hook = run.service.rollback
     assert hook is not None
-    order = RollbackOrder(run.release, run.found.reasons, hook, run.flow_run.id, run.flow_run_url)
+    order = RollbackOrder(
+        run.release,
+        run.found.reasons,
+        hook,
+        run.flow_run.id,
+        run.flow_run_url,
+        run_count=run.flow_run.run_count,
+        redact=run.redactor.text,
+    )
     record = run.found.rollback = await roll_back(order, run.client, load_secret, run.clock)
     run.tell(messages.rollback(run.report()))
     gone = await _confirmed(run, record, hook.confirm)
@@ -112,9 +130,12 @@ async def _confirmed(run: Run, record: RollbackRecord, patience: float) -> bool 
 
 
 async def _publish(run: Run, state: str) -> None:
-    if run.window is not None:
-        await run.window.remeasure()
-    await asyncio.gather(
-        publish_report(run.report(state), run.redactor),
-        publish_requests(run.requests, run.release, run.redactor),
-    )
+    """The report and the requests, for people; nothing that fails here changes what was found."""
+    async with unharmed("the report is not complete"):
+        if run.window is not None:
+            await run.window.remeasure()
+        await asyncio.gather(
+            publish_report(run.report(state), run.redactor),
+            publish_requests(run.requests, run.release, run.redactor),
+        )
+        await run.journal.finish("ended", state)

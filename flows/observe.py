@@ -12,13 +12,13 @@ from datetime import datetime
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from firstwatch.model import Outcome, Verdict
+from firstwatch.model import Verdict
 from firstwatch.report import messages
 from firstwatch.report.text import checkpoint_name, offset
 from firstwatch.timeline import Look
-from flows.conclude import Reasons, verify
+from flows.conclude import verify
 from tasks.park import park_until
-from tasks.run import Run, open_run
+from tasks.run import Reasons, Run, open_run, unharmed, window_ruling
 from tasks.watch import Window, checkpoint, failed_later, wait_for
 
 
@@ -47,10 +47,10 @@ async def observation_window(run: Run) -> tuple[Verdict, Reasons]:
             await _reach(run, window, look)
     if not window.over:
         await wait_for(window, window.looks[-1].at + 1, "a verdict that is still open")
-    await run.journal.finish("window", window.snapshot())
-    await _show_failures(run, window)
-    ruling = window.watch.ruling
-    return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
+    async with unharmed("the window's end was not recorded"):
+        await window.keep()
+        await _show_failures(run, window)
+    return window_ruling(run)
 
 
 async def _wait(run: Run, window: Window, look: Look) -> None:
@@ -71,7 +71,7 @@ async def _reach(run: Run, window: Window, look: Look) -> None:
         if step in run.journal or (window.over and name not in window.watch.states):
             continue
         await run.journal.finish(step, await checkpoint(window, look, name))
-        await run.journal.finish("window", window.snapshot())
+        await window.keep()
 
 
 async def _show_failures(run: Run, window: Window) -> None:

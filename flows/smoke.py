@@ -14,11 +14,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from firstwatch import verdict
-from firstwatch.model import Outcome, Verdict
+from firstwatch.model import Verdict
 from firstwatch.report import messages
-from flows.conclude import Reasons, verify
+from flows.conclude import verify
 from tasks.check import Suite, check_version, run_checks
-from tasks.run import Run, open_run
+from tasks.run import Reasons, Run, open_run
 
 
 @flow(name="smoke", flow_run_name="smoke {service} {version}", persist_result=False)
@@ -53,7 +53,7 @@ async def _run_checks(run: Run) -> None:
     suite = Suite(run.transport, suite_spec.budget, suite_spec.checks, run.clock)
     if suite_spec.version is not None and run.release.version:
         run.found.version_check = await check_version(suite, suite_spec.version, run.release.version)
-    if not _old_version_answers(run):
+    if not suite.other_version:  # checks on another version would say nothing of this release
         run.found.smoke = await run_checks(suite)
     run.found.smoke_took = suite.took
     await run.journal.finish(
@@ -65,9 +65,3 @@ async def _run_checks(run: Run) -> None:
             "requests": run.transport.records,
         },
     )
-
-
-def _old_version_answers(run: Run) -> bool:
-    """Checks on another version would say nothing of this release. Where nothing answers, they say a lot."""
-    found = run.found.version_check
-    return found is not None and found.outcome is not Outcome.PASS and found.attempts[-1].status is not None

@@ -13,10 +13,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from firstwatch.model import Verdict
-from flows.conclude import Reasons, verify
+from flows.conclude import verify
 from flows.observe import observation_window
 from flows.smoke import smoke_suite
-from tasks.run import Run, open_run
+from tasks.run import Reasons, Run, open_run
 
 
 @flow(name="verify-release", flow_run_name="{service} {version}", persist_result=False)

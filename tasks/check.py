@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from firstwatch.answer import NoAnswer
+from firstwatch.answer import Answer, NoAnswer
 from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition, evaluate
 from firstwatch.model import Attempt, CheckResult, Outcome
 from firstwatch.report.text import plain
@@ -39,6 +38,7 @@ class Suite:
         self.deadline = self.started + budget
         self.attempts: dict[str, list[Attempt]] = {}  # by check
         self.versions: list[Attempt] = []  # the first and the last row of the version check
+        self.other_version = ""  # that answered in the last row, in place of the one under test
         self._under_way: dict[str, asyncio.Task[Attempt]] = {}
 
     @property
@@ -126,6 +126,7 @@ async def _check_version(suite: Suite, check: spec.VersionCheck, version: str) -
     request = spec.Request(get=check.get)
     rows = suite.versions
     while True:
+        suite.other_version = ""
         row = [await _one_version(suite, check, request, version, n, until) for n in range(1, check.connections + 1)]
         decisive = next((a for a in row if a.outcome is not Outcome.PASS), row[-1])
         passed = decisive.outcome is Outcome.PASS
@@ -145,26 +146,43 @@ async def _one_version(
     at = suite.clock()
     if isinstance(answer, NoAnswer):
         return Attempt(answer.outcome, answer.why, at, answer.elapsed)
+    found, why = _named_version(answer, check)
     attempt = Attempt(Outcome.PASS, "", at, answer.elapsed, answer.status)
-    try:
-        found = evaluate(check.equals, answer.names())
-    except ConditionError as problem:
-        return replace(attempt, outcome=Outcome.FAIL, why=f"{answer.status} answered, and {problem}")
-    if str(found) != version:
-        return replace(attempt, outcome=Outcome.FAIL, why=f"version {found} answers, not {version}")
+    if not found:
+        return replace(attempt, outcome=Outcome.FAIL, why=suite.transport.redactor.text(why))
+    if found != version:
+        suite.other_version = found
+        why = suite.transport.redactor.text(f"version {plain(found, 100)} answers, not {version}")
+        return replace(attempt, outcome=Outcome.FAIL, why=why)
     return attempt
 
 
+def _named_version(answer: Answer, check: spec.VersionCheck) -> tuple[str, str]:
+    """The version that an answer names; or none, and why. An error page names none, whatever stands on it."""
+    if answer.status >= 400:
+        return "", f"{check.get} answered {answer.status}"
+    try:
+        found = evaluate(check.equals, answer.names())
+    except ConditionError as problem:
+        return "", f"{answer.status} answered, and {problem}"
+    if not isinstance(found, str | int | float) or isinstance(found, bool) or not str(found):
+        return "", f"{answer.status} answered, and {check.equals} names no version"
+    return str(found), ""
+
+
 async def bad_version_is_gone(transport: Transport, check: spec.VersionCheck, version: str, patience: float) -> bool:
-    """Does another version than the bad one answer within `patience` seconds? No answer is no proof that it is gone."""
+    """Does another version than the bad one answer on several connections in a row, within `patience` seconds?
+
+    No answer, or an error, is no proof that it is gone.
+    """
     until = time.monotonic() + patience
-    request = spec.Request(get=check.get)
-    while True:
+    request, others = spec.Request(get=check.get), 0
+    while others < check.connections:
         answer = await transport.send("after the rollback", 1, request, deadline=until + 5, fresh_connection=True)
-        if not isinstance(answer, NoAnswer):
-            with contextlib.suppress(ConditionError):
-                if str(evaluate(check.equals, answer.names())) != version:
-                    return True
-        if time.monotonic() + 1 > until:
-            return False
-        await asyncio.sleep(1)
+        found = "" if isinstance(answer, NoAnswer) else _named_version(answer, check)[0]
+        others = others + 1 if found not in ("", version) else 0
+        if not others:
+            if time.monotonic() + 1 > until:
+                return False
+            await asyncio.sleep(1)
+    return True

@@ -33,12 +33,11 @@ from firstwatch.spec.models import Check, Request, Service
 from firstwatch.units import show_duration
 from tasks import wire
 from tasks.budget import Budget, BudgetExhausted, open_budget
-from tasks.secrets import SecretMissing, load_secret
+from tasks.secrets import SECRET_IN_TEXT, SecretMissing, load_secret
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 _DEFAULT_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Cache-Control": "no-cache"}
-_SECRET = re.compile(r"secret:([A-Za-z0-9_-]+)")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ([\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?)?")  # RFC 9110, section 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -100,7 +99,7 @@ class Transport:
 
     async def _prepare(self, check: str, attempt: int, request: Request) -> _Hop:
         """Raises SecretMissing, and ValueError or TypeError for what cannot be a request."""
-        if _SECRET.search(request.path):
+        if SECRET_IN_TEXT.search(request.path):
             raise ValueError("a secret stands in the URL, where logs would show it; send it in a header or the body")
         url = str(httpx.URL(rules.target_url(self._base_url, request.path)))
         headers = httpx.Headers(_DEFAULT_HEADERS)
@@ -127,11 +126,11 @@ class Transport:
             return [await self._filled(item) for item in value]
         if not isinstance(value, str):
             return value
-        for name in set(_SECRET.findall(value)) - self._secrets.keys():
+        for name in set(SECRET_IN_TEXT.findall(value)) - self._secrets.keys():
             secret = await load_secret(name)
             self.redactor.add(secret.reveal())
             self._secrets[name] = secret
-        return _SECRET.sub(lambda found: self._secrets[found[1]].reveal(), value)
+        return SECRET_IN_TEXT.sub(lambda found: self._secrets[found[1]].reveal(), value)
 
     # ── hops ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,7 @@ worker would have to share, and it can be read in the UI.
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -30,35 +31,29 @@ from prefect.states import Completed, Crashed
 from firstwatch.model import as_json
 
 _PAGE = 200
+_STARTED_OVER = "started over"
 
 
 class Journal:
-    """The finished steps of one flow run by name, each with what it found (plain JSON)."""
+    """The finished steps of one flow run by name, each with what it found (plain JSON, redacted)."""
 
-    def __init__(self, client: PrefectClient, flow_run_id: UUID, entries: dict[str, Any]):
+    def __init__(self, client: PrefectClient, flow_run_id: UUID, entries: dict[str, Any], redact: Callable[[Any], Any]):
         self._client = client
         self._flow_run_id = flow_run_id
         self._entries = entries
+        self._redact = redact
 
     @classmethod
-    async def open(cls, client: PrefectClient, flow_run_id: UUID) -> Journal:
+    async def open(
+        cls, client: PrefectClient, flow_run_id: UUID, redact: Callable[[Any], Any] = lambda plain: plain
+    ) -> Journal:
         """Read what earlier processes of this flow run have finished (nothing, for a new run)."""
         entries: dict[str, Any] = {}
-        while page := await client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                key=ArtifactFilterKey(any_=[_key(flow_run_id)]),
-                flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
-            ),
-            sort=ArtifactSort.KEY_ASC,
-            limit=_PAGE,
-            offset=len(entries),
-        ):
-            for artifact in page:
-                row = _rows(artifact.data)[0]
-                entries[row["step"]] = json.loads(row["found"])
-            if len(page) < _PAGE:
+        async for step, found in _newest_first(client, flow_run_id):
+            if step == _STARTED_OVER:
                 break
-        return cls(client, flow_run_id, entries)
+            entries.setdefault(step, found)  # of a step that was recorded again, the latest word counts
+        return cls(client, flow_run_id, entries, redact)
 
     def __contains__(self, step: str) -> bool:
         return step in self._entries
@@ -73,7 +68,7 @@ class Journal:
 
     async def finish(self, step: str, found: Any) -> None:
         """Record the step as finished. It counts as finished only once the server has it."""
-        plain = as_json(found)
+        plain = self._redact(as_json(found))
         await self._client.create_artifact(
             ArtifactCreate(
                 key=_key(self._flow_run_id),
@@ -84,6 +79,11 @@ class Journal:
             )
         )
         self._entries[step] = plain
+
+    async def start_over(self) -> None:
+        """Let nothing count as finished any more: a person has asked for this run once more."""
+        await self.finish(_STARTED_OVER, None)
+        self._entries = {}
 
     async def close_orphans(self) -> list[str]:
         """Settle the task runs that a killed process left open: finished by the journal, or crashed.
@@ -108,10 +108,26 @@ class Journal:
         return [task_run.name for task_run in open_runs]
 
 
+async def _newest_first(client: PrefectClient, flow_run_id: UUID) -> AsyncIterator[tuple[str, Any]]:
+    """The entries of a run's journal: step and what it found."""
+    offset = 0
+    while True:
+        page = await client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                key=ArtifactFilterKey(any_=[_key(flow_run_id)]),
+                flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
+            ),
+            sort=ArtifactSort.CREATED_DESC,
+            limit=_PAGE,
+            offset=offset,
+        )
+        for artifact in page:
+            row = (json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data)[0]  # type: ignore[index]
+            yield row["step"], json.loads(row["found"])
+        if len(page) < _PAGE:
+            return
+        offset += len(page)
+
+
 def _key(flow_run_id: UUID) -> str:
     return f"journal-{flow_run_id}"
-
-
-def _rows(data: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(data) if isinstance(data, str) else data
-    return rows

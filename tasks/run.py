@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from pydantic import TypeAdapter
 
-from firstwatch.model import CheckResult, Release, RequestRecord, Verdict
+from firstwatch.model import CheckResult, Outcome, Release, RequestRecord, Verdict
 from firstwatch.redaction import Redactor
 from firstwatch.report import messages
 from firstwatch.report.model import CheckpointRecord, Delivery, ReleaseReport, RollbackRecord
@@ -30,7 +30,7 @@ from tasks import slack
 from tasks.http import Transport, open_transport
 from tasks.journal import Journal
 from tasks.report import WindowProgress
-from tasks.secrets import SecretMissing, load_secret
+from tasks.secrets import SECRET_IN_TEXT, SecretMissing, load_secret
 from tasks.sources import open_source
 from tasks.watch import Window, selectors_of
 from tasks.wire import SYNTHETIC_HEADERS
@@ -38,6 +38,9 @@ from tasks.wire import SYNTHETIC_HEADERS
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
 _CHECKS = TypeAdapter(list[CheckResult])
 _REQUESTS = TypeAdapter(list[RequestRecord])
+
+
+Reasons = tuple[str, ...]
 
 
 class NotVerifiable(Exception):
@@ -52,7 +55,7 @@ class Findings:
     smoke: list[CheckResult] = field(default_factory=list)
     smoke_took: float | None = None
     verdict: Verdict | None = None
-    reasons: tuple[str, ...] = ()
+    reasons: Reasons = ()
     rollback: RollbackRecord | None = None
     deliveries: list[Delivery] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -74,6 +77,7 @@ class Run:
     transport: Transport
     redactor: Redactor
     clock: Callable[[], float]
+    observes: bool = False  # a window belongs to this flow
     thread: slack.Thread | None = None
     window: Window | None = None
     found: Findings = field(default_factory=Findings)
@@ -108,9 +112,8 @@ class Run:
         )
 
     def _planned(self) -> list[CheckpointRecord]:
-        return [CheckpointRecord(c.name, c.at, c.signal or "query", c.judge or "condition") for c in self.plan]
-
-    plan: tuple[Any, ...] = ()  # the checkpoints that this flow will come to
+        planned = self.service.window.checkpoints if self.observes else ()
+        return [CheckpointRecord(c.name, c.at, c.signal or "query", c.judge or "condition") for c in planned]
 
     # ── telling people ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -129,11 +132,12 @@ class Run:
         step = f"slack: {message.kind}"
         if step in self.journal:
             return  # an earlier process of this run has told it
-        delivery = await slack.tell(self.thread, message)
-        if delivery is not None:
-            self.found.deliveries.append(delivery)
-            if delivery.ok:
-                await self.journal.finish(step, {"ts": delivery.ts})
+        async with unharmed(f"{step} may be told again"):
+            delivery = await slack.tell(self.thread, message)
+            if delivery is not None:
+                self.found.deliveries.append(delivery)
+                if delivery.ok:
+                    await self.journal.finish(step, {"ts": delivery.ts})
 
     # ── what an earlier process of this flow run has found ───────────────────────────────────────────────────
 
@@ -151,6 +155,23 @@ class Run:
 
 
 @asynccontextmanager
+async def unharmed(what: str) -> AsyncIterator[None]:
+    """For what serves people or a later restart only: its failure is logged, and the verdict goes its way."""
+    try:
+        yield
+    except Exception as problem:
+        get_run_logger().warning("%s: %s", what, type(problem).__name__)
+
+
+def window_ruling(run: Run) -> tuple[Verdict, Reasons]:
+    """What the window comes to so far, with the reasons that are not a pass."""
+    if run.window is None:
+        return Verdict.INCONCLUSIVE, ()
+    ruling = run.window.watch.ruling
+    return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
+
+
+@asynccontextmanager
 async def open_run(
     service: str, version: str, deployed_at: datetime | None, dry_run: bool, *, observes: bool = False
 ) -> AsyncIterator[Run]:
@@ -165,14 +186,13 @@ async def open_run(
         flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
-        journal = await Journal.open(client, flow_run.id)
-        release = Release(spec.service, version, _moment(deployed_at, flow_run))
-        if flow_run.run_count > 1:
-            await journal.close_orphans()
-            logger.warning("Picked up again; finished already: %s", ", ".join(journal.steps) or "nothing")
         transport = await stack.enter_async_context(open_transport(spec, logger=logger))
         for secret in [s async for s in _secrets(spec)]:
             transport.redactor.add(secret)
+        journal = await Journal.open(client, flow_run.id, transport.redactor.value)
+        release = Release(spec.service, version, _moment(deployed_at, flow_run))
+        if flow_run.run_count > 1:
+            await _pick_up(journal)
         run = Run(
             service=spec,
             release=release,
@@ -185,7 +205,7 @@ async def open_run(
             transport=transport,
             redactor=transport.redactor,
             clock=time.time,
-            plan=tuple(spec.window.checkpoints) if observes else (),
+            observes=observes,
         )
         if spec.alerts.slack is not None:
             first = journal.get("slack: started") or {}
@@ -196,6 +216,14 @@ async def open_run(
             yield run
         finally:
             await run.told()
+
+
+async def _pick_up(journal: Journal) -> None:
+    """Go on after a crash; or, where a person retries a run that ended as inconclusive, look again from the start."""
+    await journal.close_orphans()
+    if journal.get("ended") == "Inconclusive":
+        await journal.start_over()
+    get_run_logger().warning("Picked up again; finished already: %s", ", ".join(journal.steps) or "nothing")
 
 
 async def _open_window(run: Run, stack: AsyncExitStack) -> Window:
@@ -210,7 +238,8 @@ async def _open_window(run: Run, stack: AsyncExitStack) -> Window:
     except (SecretMissing, ValueError) as problem:
         raise NotVerifiable(f"the metric source cannot be opened: {problem}") from problem
     await stack.enter_async_context(source)
-    window = Window(run.service, run.release, source, WindowProgress(run.release, run.redactor), run.clock)
+    progress = WindowProgress(run.release, run.redactor)
+    window = Window(run.service, run.release, source, progress, run.journal, run.clock)
     if kept := run.journal.get("window"):
         window.restore(kept)
     return window
@@ -234,7 +263,7 @@ def _moment(deployed_at: datetime | None, flow_run: FlowRun) -> float:
     That is when the flow run was created, which a restart does not change.
     """
     if deployed_at is not None:
-        return deployed_at.timestamp()
+        return (deployed_at if deployed_at.tzinfo else deployed_at.replace(tzinfo=UTC)).timestamp()
     asked = flow_run.start_time if flow_run.auto_scheduled else flow_run.created
     return asked.timestamp() if asked is not None else time.time()
 
@@ -262,8 +291,8 @@ def _secret_names(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _secret_names(item)
-    elif isinstance(value, str) and "secret:" in value:
-        yield value.partition("secret:")[2].split()[0]
+    elif isinstance(value, str):
+        yield from SECRET_IN_TEXT.findall(value)
 
 
 _SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook"})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 
 from firstwatch.redaction import Secret
+
+SECRET_IN_TEXT = re.compile(r"secret:([A-Za-z0-9_-]+)")
+"""Where a text of the service file asks for a secret."""
 
 _SERVER_PATIENCE = 5.0  # seconds for the Prefect server to answer before the environment is asked instead
 

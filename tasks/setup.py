@@ -66,7 +66,8 @@ def restart_automations() -> list[Automation]:
         on_silence(
             "firstwatch: a silent run has crashed",
             after="prefect.flow-run.heartbeat",
-            expect={"prefect.flow-run.heartbeat"} | TERMINAL | ENDED_OURS,
+            # A run that is parked ("Waiting T+2m …") has no process, and so no heartbeat.
+            expect={"prefect.flow-run.heartbeat", "prefect.flow-run.Waiting*"} | TERMINAL | ENDED_OURS,
             within=timedelta(seconds=90),
             action=ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat for 90 seconds."),
         ),

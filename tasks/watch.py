@@ -6,7 +6,7 @@ The looks and their judgements are firstwatch.timeline's; here they meet the clo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -23,9 +23,11 @@ from firstwatch.spec import Service, signals_of
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
 from firstwatch.units import show_duration
+from tasks.journal import Journal
 from tasks.report import WindowProgress
 from tasks.sources import Source
 
+_KEEP_EVERY = 60.0  # seconds
 _NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
 _STATE_NAMES = {
@@ -45,14 +47,15 @@ class Window:
         release: Release,
         source: Source,
         progress: WindowProgress,
+        journal: Journal,
         clock: Callable[[], float],
     ):
         self.service, self.release, self.clock = service, release, clock
         self.watch = Watch(service.window, service.objectives, release.deployed_at)
         self.looks = timeline.looks(service.window, release.deployed_at)
         self.measured = Measured({})
-        self._source, self._progress = source, progress
-        self._measured_at = float("-inf")
+        self._source, self._progress, self._journal = source, progress, journal
+        self._measured_at = self._kept_at = float("-inf")
 
     # ── what is known, and what was known to an earlier process ──────────────────────────────────────────────
 
@@ -63,6 +66,16 @@ class Window:
     def snapshot(self) -> dict[str, Any]:
         """What a restarted process needs to go on from the last look, as plain JSON."""
         return {"now": self.watch.now, "states": as_json(dict(self.watch.states)), "source": self._source.snapshot()}
+
+    async def keep(self) -> None:
+        """Record how far the window is, for a restart."""
+        await self._journal.finish("window", self.snapshot())
+        self._kept_at = self.clock()
+
+    async def keep_now_and_then(self) -> None:
+        """Record it every minute: the embedded source has its history from us alone."""
+        if self.clock() - self._kept_at >= _KEEP_EVERY:
+            await self.keep()
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         self.watch = Watch(
@@ -108,8 +121,8 @@ class Window:
         A look that lies in the past (the process was killed, or the run came late) is judged by what had been
         measurable at that moment, from the source's history.
         """
-        await self._sleep_until(look.at)
-        if look.at > self._measured_at or not set(look.watched) <= set(self.measured.checkpoints):
+        await self.sleep_until(look.at)
+        if look.watched and self._must_measure(look):
             await self._measure()
         self.watch = self.watch.after(look, self.measured.until(look.at))
         logger = get_run_logger()
@@ -119,7 +132,14 @@ class Window:
                 at = offset(look.at, self.release.deployed_at)
                 logger.info("%s %s: %s, %s", at, name, judged.outcome, judged.why)
 
-    async def _sleep_until(self, moment: float) -> None:
+    def _must_measure(self, look: Look) -> bool:
+        """One measurement serves all looks that lie behind it; one that failed is tried again at the usual pace."""
+        if look.at > self._measured_at or not set(look.watched) <= set(self.measured.checkpoints):
+            return True
+        failed = any(isinstance(m, SourceError) for m in self.measured.checkpoints.values())
+        return failed and self.clock() >= self._measured_at + timeline.look_every(self.service.window)
+
+    async def sleep_until(self, moment: float) -> None:
         while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
             await asyncio.sleep(min(left, _NAP))
 
@@ -131,7 +151,7 @@ class Window:
     async def _measure(self) -> None:
         now = self.clock()
         begun = [c for c in self.service.window.checkpoints if self.release.deployed_at + c.at <= now]
-        following = next((look.at for look in self.looks if look.at > now), now)
+        following = next((look.at for look in self.looks if look.at > now), now + self.service.metrics.timeout)
         self.measured = await measure(
             self._source, self.service, begun, self.release.deployed_at, now, max(following, now + 1)
         )
@@ -164,10 +184,11 @@ async def _wait_for(window: Window, moment: float, what: str) -> Any:
         at = offset(look.at, window.release.deployed_at)
         await window.show(f"{at}: waiting for {what}; watching {', '.join(look.watched) or 'nothing yet'}")
         await window.look(look)
+        await window.keep_now_and_then()
         if window.over:
             return Completed(message=f"Ended at {at}: {_decided(window)}")
     await window.show(f"waiting for {what}")
-    await window._sleep_until(moment)
+    await window.sleep_until(moment)
     return Completed(message=f"It is time for {what}")
 
 
@@ -178,7 +199,7 @@ async def checkpoint(window: Window, look: Look, name: str) -> Judgement:
         window, look, name, return_state=True
     )
     await task_run
-    return window.watch.states[name].last or Judgement(Outcome.ERROR, "was not judged", look.at)
+    return window.watch.states.get(name, State()).last or Judgement(Outcome.ERROR, "was not judged", look.at)
 
 
 async def failed_later(window: Window, name: str, task_run_name: str) -> None:
@@ -193,7 +214,7 @@ async def failed_later(window: Window, name: str, task_run_name: str) -> None:
 async def _checkpoint(window: Window, look: Look, name: str) -> Any:
     if window.watch.now is None or window.watch.now < look.at:
         await window.look(look)
-    judged = window.watch.states[name].last
+    judged = window.watch.states.get(name, State()).last
     return _as_state(judged) if judged else Failed(message="was not judged")
 
 
@@ -234,15 +255,18 @@ async def measure(
     async def of(checkpoint: Checkpoint) -> Measurement:
         return await _measure_one(source, service, checkpoint, since, until, deadline)
 
-    answers, load, alive = await asyncio.gather(
-        asyncio.gather(*(of(c) for c in checkpoints)),
-        source.counts(signals.requests, signals.requests, since, until, deadline=deadline),
-        source.alive(since, until, deadline=deadline),
-    )
+    async def alive() -> Sequence[float] | None:
+        try:
+            return await source.alive(since, until, deadline=deadline)
+        except Exception:  # not known, then
+            return None
+
+    load = _asked(source.counts(signals.requests, signals.requests, since, until, deadline=deadline))
+    answers, requests, lived = await asyncio.gather(asyncio.gather(*(of(c) for c in checkpoints)), load, alive())
     return Measured(
         {c.name: answer for c, answer in zip(checkpoints, answers, strict=True)},
-        load if isinstance(load, Counts) else None,
-        alive,
+        requests if isinstance(requests, Counts) else None,
+        lived,
     )
 
 
@@ -250,18 +274,23 @@ async def _measure_one(
     source: Source, service: Service, checkpoint: Checkpoint, since: float, until: float, deadline: float
 ) -> Measurement:
     signals = signals_of(service)
+    match checkpoint.signal:
+        case "errors":
+            return await _asked(source.counts(signals.errors, signals.requests, since, until, deadline=deadline))
+        case "latency":
+            bound = service.objectives.latency[checkpoint.quantile or next(iter(service.objectives.latency))]
+            return await _asked(source.slower_than(signals.latency, bound, since, until, deadline=deadline))
+        case "memory" | "db_pool":
+            return await _asked(source.gauge(getattr(signals, checkpoint.signal), since, until, deadline=deadline))
+        case None:
+            return await _asked(source.gauge(checkpoint.query or "", since, until, deadline=deadline))
+
+
+async def _asked(question: Awaitable[Measurement]) -> Measurement:
+    """The source's answer. A source at fault must not end the watch: the other signals go on."""
     try:
-        match checkpoint.signal:
-            case "errors":
-                return await source.counts(signals.errors, signals.requests, since, until, deadline=deadline)
-            case "latency":
-                bound = service.objectives.latency[checkpoint.quantile or next(iter(service.objectives.latency))]
-                return await source.slower_than(signals.latency, bound, since, until, deadline=deadline)
-            case "memory" | "db_pool":
-                return await source.gauge(getattr(signals, checkpoint.signal), since, until, deadline=deadline)
-            case None:
-                return await source.gauge(checkpoint.query or "", since, until, deadline=deadline)
-    except Exception as problem:  # a source at fault must not end the watch: the other signals go on
+        return await question
+    except Exception as problem:
         return SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
 
 

@@ -21,6 +21,10 @@ def _no_such_hook(file: dict[str, Any]) -> None:
     file["rollback"] = {"webhook": {"url": f"{file['base_url']}/no-such-hook"}}
 
 
+def _late_start(file: dict[str, Any]) -> None:
+    file["window"]["checkpoints"] = [{"at": "90s", "name": "errors", "signal": "errors"}]
+
+
 def _typo(file: dict[str, Any]) -> None:
     file["objectives"] = {"availabilty": "99%"}
     file["smoke"]["checks"][0]["expect"] = ["statuss == 200"]
@@ -54,6 +58,8 @@ SCENARIOS = [
     Scenario("embedded", later={"errors": 0.3}, change=_embedded),
     Scenario("own-window", change=_own_checkpoints),
     Scenario("typo", change=_typo),
+    Scenario("all-500", {"errors": 1.0, "paths": ["/version", "/health", "/products", "/auth/token"]}),
+    Scenario("parked", change=_late_start),
     Scenario("smoke-alone", {"health_bad": True}, flow="smoke"),
     Scenario("observe-alone", {"errors": 0.3}, flow="observe"),
 ]
@@ -116,7 +122,7 @@ def test_what_breaks_in_the_window_is_rolled_back_once(result: Result, check: st
 
 
 @pytest.mark.parametrize(
-    "result", ["sick", "hanging", "nan", "huge", "redirected", "elsewhere", "smoke-alone"], indirect=True
+    "result", ["sick", "hanging", "nan", "huge", "redirected", "elsewhere", "smoke-alone", "all-500"], indirect=True
 )
 def test_what_fails_the_smoke_test_is_rolled_back_at_once(result: Result) -> None:
     assert result.ended == "Failed(RolledBack)", str(result)
@@ -164,6 +170,16 @@ def test_a_rollback_that_fails_says_so(result: Result) -> None:
 def test_checkpoints_of_the_files_own(result: Result) -> None:
     assert result.ended == "Completed(Healthy)", str(result)
     assert result.task("T+15s connections")["state"]["name"] == "Pass"
+
+
+@of("parked")
+def test_a_long_wait_with_nothing_to_watch_holds_no_process(production: Production, result: Result) -> None:
+    assert result.ended == "Completed(Healthy)", str(result)
+    states = [s["name"] for s in production.get(f"flow_run_states/?flow_run_id={result.flow_run['id']}")]
+    assert "Waiting T+1m30s errors" in states
+    assert "Crashed" not in states
+    assert result.flow_run["run_count"] == 2
+    assert result.task("T+1m30s errors")["state"]["name"] == "Pass"
 
 
 @of("typo")

@@ -25,7 +25,8 @@ from firstwatch.model import Release
 from firstwatch.redaction import Secret
 from firstwatch.report.model import RollbackRecord, RollbackState
 from firstwatch.spec import models as spec
-from tasks.rollback import NotDelivered, RollbackOrder, send_rollback
+from tasks.hooks import NotDelivered, RollbackOrder
+from tasks.rollback import send_rollback
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 KEY = "planted-hmac-key"
@@ -161,7 +162,7 @@ _KILLED = """
 import asyncio, sys, uuid
 from firstwatch.model import Release
 from tests.tasks.test_rollback import send, webhook
-from tasks.rollback import RollbackOrder
+from tasks.hooks import RollbackOrder
 url, version, owner = sys.argv[1:]
 asyncio.run(send(RollbackOrder(Release("shop", version, 1_767_225_600), ["why"], webhook(url), uuid.UUID(owner))))
 """
