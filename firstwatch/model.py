@@ -135,7 +135,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One synthetic request as it was sent; `url` and `error` are redacted already. `status` is None where there was no answer."""
+    """One synthetic request as it was sent; `url` and `error` are redacted. `status` is None without an answer."""
 
     at: float
     check: str

@@ -128,7 +128,7 @@ def _braces(tokens: list[tuple[str, str]], text: str) -> tuple[str, list[Matcher
     """The quoted metric name inside (Prometheus 3), if any, and the matchers of `{…}`."""
     words = [word for _, word in tokens]
     if words[0] != "{" or words[-1] != "}" or len(words) == 1:
-        raise SelectorError(f"{text!r} is not a plain selector, which is name{{label=\"value\"}}")
+        raise SelectorError(f'{text!r} is not a plain selector, which is name{{label="value"}}')
     name, matchers, inside = "", [], tokens[1:-1]
     while inside:
         kind, word = inside[0]

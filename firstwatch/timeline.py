@@ -16,15 +16,11 @@ from firstwatch.conditions import QUERY_NAMES, compile_condition
 from firstwatch.judges import JUDGES, Context, absence
 from firstwatch.model import Counts, Gauge, Judgement, Measurement, NoData, Outcome, Series, SourceError, Verdict
 from firstwatch.spec.models import Checkpoint, Objectives, Window
+from firstwatch.spec.signals import look_every, window_length
 from firstwatch.units import show_duration
 
-LOOKS = 120  # in a window shorter than half an hour
-LOOK_EVERY = 15.0
 GRACE = 1 / 15  # of the window: how long an open verdict is looked at again after its end
 STALE_SCRAPES, STALE_SECONDS = 5, 300.0  # older samples say nothing of now
-JUDGE_OF_SIGNAL = {
-    "errors": "proportion", "latency": "proportion", "memory": "trend", "db_pool": "trend", None: "condition",
-}  # fmt: skip
 GROWTH = {"memory": {"trend": 0.25, "creep": 0.10}, "db_pool": {"trend": 0.50, "creep": 0.25}}
 """How much a gauge may grow in a window, relative to its level, where the checkpoint does not say."""
 
@@ -44,18 +40,9 @@ class Look:
     grace: bool = False
 
 
-def length(window: Window) -> float:
-    """Seconds from the deploy to the window's end: its last checkpoint, or the shortest window for a single T+0."""
-    return max(c.at for c in window.checkpoints) or LOOK_EVERY
-
-
-def look_every(window: Window) -> float:
-    return window.look_every or min(LOOK_EVERY, length(window) / LOOKS)
-
-
 def looks(window: Window, deployed_at: float) -> list[Look]:
     """All looks, ascending: at each checkpoint, every `look_every` between and at the end, and those of the grace."""
-    end, every = length(window), look_every(window)
+    end, every = window_length(window), look_every(window)
     last, eps = end * (1 + GRACE), every / 1000
     moments = {c.at for c in window.checkpoints} | {end} | {i * every for i in range(int((last + eps) / every) + 1)}
     return [
@@ -167,11 +154,11 @@ class Watch:
         failures = sorted((s.failed for s in self.states.values() if s.failed), key=lambda j: j.at)
         if failures:
             return Ruling(Verdict.UNHEALTHY, self._reasons(failed=True), failures[0].at, final=True)
-        ended = now >= self.deployed_at + length(self.window) - look_every(self.window) / 1000
+        ended = now >= self.deployed_at + window_length(self.window) - look_every(self.window) / 1000
         passed = all((s := self.states.get(n)) and s.last and s.last.outcome is Outcome.PASS for n in names)
         if ended and passed and names:
             return Ruling(Verdict.HEALTHY, self._reasons(), now, final=True)
-        last_grace = self.deployed_at + (1 + GRACE) * length(self.window) - look_every(self.window)
+        last_grace = self.deployed_at + (1 + GRACE) * window_length(self.window) - look_every(self.window)
         over = ended and now >= last_grace  # no further look fits in
         return Ruling(Verdict.INCONCLUSIVE, self._reasons(), now, final=over)
 
@@ -196,7 +183,7 @@ def context_of(
         now=now,
         deployed_at=deployed_at,
         begins=deployed_at + checkpoint.at,
-        window_s=length(window),
+        window_s=window_length(window),
         limit=limit,
         alpha=window.alpha / len(window.checkpoints),
         min_sample=window.min_sample,
@@ -229,7 +216,7 @@ def _judge(measurement: Measurement, checkpoint: Checkpoint, context: Context) -
     if not isinstance(measurement, NoData):
         stale = _stale(measurement, context.now)
         if stale is None:
-            return JUDGES[checkpoint.judge or JUDGE_OF_SIGNAL[checkpoint.signal]](measurement, context)
+            return JUDGES[checkpoint.judge or "condition"](measurement, context)
         measurement = stale
     if isinstance(measurement.last, Counts):
         gone = absence(measurement.last, context)

@@ -19,7 +19,7 @@ from firstwatch.model import Counts, Gauge, Judgement, Measurement, Outcome, Rel
 from firstwatch.report.model import Chart, CheckpointRecord
 from firstwatch.report.text import checkpoint_name, offset, plain
 from firstwatch.selector import Selector, parse
-from firstwatch.spec import Service, signals_of
+from firstwatch.spec import Service, look_every, signals_of, window_length
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
 from firstwatch.units import show_duration
@@ -137,7 +137,7 @@ class Window:
         if look.at > self._measured_at or not set(look.watched) <= set(self.measured.checkpoints):
             return True
         failed = any(isinstance(m, SourceError) for m in self.measured.checkpoints.values())
-        return failed and self.clock() >= self._measured_at + timeline.look_every(self.service.window)
+        return failed and self.clock() >= self._measured_at + look_every(self.service.window)
 
     async def sleep_until(self, moment: float) -> None:
         while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
@@ -159,7 +159,7 @@ class Window:
 
     async def show(self, text: str) -> None:
         """How far the window is, and what it waits for, in its progress artifact."""
-        end = timeline.length(self.service.window)
+        end = window_length(self.service.window)
         await self._progress.update((self.clock() - self.release.deployed_at) / end, text)
 
 
@@ -249,7 +249,7 @@ async def measure(
 
     It reaches back before the deploy by the window's length, where the source has that: the baseline.
     """
-    since = deployed_at - timeline.length(service.window)
+    since = deployed_at - window_length(service.window)
     signals = signals_of(service)
 
     async def of(checkpoint: Checkpoint) -> Measurement:

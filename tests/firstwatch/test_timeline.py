@@ -6,8 +6,9 @@ import json
 import pytest
 
 from firstwatch.model import Counts, Gauge, NoData, Outcome, SourceError, Verdict, as_json
+from firstwatch.spec import look_every, window_length
 from firstwatch.spec.models import DEFAULT_CHECKPOINTS, Checkpoint, Objectives, Window
-from firstwatch.timeline import Look, Measured, Watch, context_of, length, look_every, looks, replay
+from firstwatch.timeline import Look, Measured, Watch, context_of, looks, replay
 from tests.firstwatch.judges.worlds import counts, gauge
 
 DEPLOYED = 1_000_000.0
@@ -55,7 +56,7 @@ def test_a_window_of_a_minute_has_as_many_looks_and_off_beat_checkpoints_theirs(
     short = Window(
         checkpoints=[dataclasses_checkpoint("a", 0), dataclasses_checkpoint("b", 7.3), dataclasses_checkpoint("c", 60)]
     )
-    assert (length(short), look_every(short)) == (60, 0.5)
+    assert (window_length(short), look_every(short)) == (60, 0.5)
     times = [k.at for k in looks(short, 0.0) if not k.grace]
     assert len(times) == 122 and 7.3 in times and times == sorted(set(times))
 
