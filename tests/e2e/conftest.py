@@ -23,12 +23,14 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
             ROLLBACK_HMAC=PLANTED,
             SLACK_BOT_TOKEN=slack.token,
         )
-        prometheus = stack.prometheus({})
-        assert prometheus is not None, "the end-to-end tests need a Prometheus on the PATH: run .ci/system"
+        prometheus, lost = stack.prometheus({}), stack.prometheus({}, name="prometheus-lost")
+        assert prometheus is not None and lost is not None, (
+            "the end-to-end tests need a Prometheus on the PATH: run .ci/system"
+        )
         stack.prefect_server()
         stack.setup()
         stack.worker()
-        yield Production(stack, slack, prometheus)
+        yield Production(stack, slack, prometheus, lost)
 
 
 @pytest.fixture(scope="session")

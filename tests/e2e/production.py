@@ -45,6 +45,7 @@ class Scenario:
     change: Callable[[dict[str, Any]], None] | None = None
     meanwhile: Callable[[Production, Running], None] | None = None
     patience: float = 240
+    prometheus: str = "prometheus"  # which one measures it
 
 
 @dataclass
@@ -87,8 +88,9 @@ class Result:
 class Production:
     """Everything shared by the scenarios; they run side by side, at most `at_once` of them."""
 
-    def __init__(self, stack: Stack, slack: Slack, prometheus: Process, at_once: int = 4):
-        self.stack, self.slack, self.prometheus = stack, slack, prometheus
+    def __init__(self, stack: Stack, slack: Slack, prometheus: Process, lost: Process, at_once: int = 4):
+        self.stack, self.slack, self.lost = stack, slack, lost
+        self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = threading.Semaphore(at_once)
         self._setting_up = threading.Lock()
         self._api = httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False)
@@ -113,7 +115,7 @@ class Production:
         with self._slots:
             with self._setting_up:
                 shop = self.stack.shop("v1", f"shop-{scenario.name}")
-                self.stack.scrape(scenario.name, shop.url)
+                self.stack.scrape(scenario.name, shop.url, scenario.prometheus)
                 traffic = (
                     [self.stack.traffic(shop.url, scenario.rps, 300, f"traffic-{scenario.name}")]
                     if scenario.rps
@@ -139,13 +141,13 @@ class Production:
         deployment = self.get(f"deployments/name/{scenario.flow}/production")
         run = self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=parameters)
         if scenario.later:
-            self._wait_for_window(run["id"])
+            self.wait_for_window(run["id"])
             shop.faults(**scenario.later)
         if scenario.meanwhile:
             scenario.meanwhile(self, Running(scenario, shop, run["id"], deployed_at))
         return self.result(scenario.name, run["id"], shop, scenario.patience)
 
-    def _wait_for_window(self, flow_run_id: str) -> None:
+    def wait_for_window(self, flow_run_id: str) -> None:
         until = time.monotonic() + 90
         this_run = {"id": {"any_": [flow_run_id]}}
         while not self.ask("task_runs/filter", flow_runs=this_run, task_runs={"name": {"like_": "T+0s"}}):
@@ -169,7 +171,7 @@ class Production:
         file: dict[str, Any] = {
             "service": scenario.name,
             "base_url": shop.url,
-            "metrics": {"prometheus": self.prometheus.announced, "timeout": "3s"},
+            "metrics": {"prometheus": self._prometheus[scenario.prometheus].announced, "timeout": "3s"},
             "rules": {
                 "requests_per_second": 10,
                 "timeout": "2s",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.e2e.production import PLANTED, Production, Result, Scenario
+from tests.e2e.production import PLANTED, Production, Result, Running, Scenario
+from tests.support.browser import browser
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -19,6 +22,13 @@ def _embedded(file: dict[str, Any]) -> None:
 
 def _no_such_hook(file: dict[str, Any]) -> None:
     file["rollback"] = {"webhook": {"url": f"{file['base_url']}/no-such-hook"}}
+
+
+def _lose_prometheus(production: Production, running: Running) -> None:
+    """A Prometheus that this scenario alone reads dies in mid-window."""
+    production.wait_for_window(running.flow_run_id)
+    time.sleep(10)
+    production.lost.kill()
 
 
 def _late_start(file: dict[str, Any]) -> None:
@@ -58,6 +68,7 @@ SCENARIOS = [
     Scenario("embedded", later={"errors": 0.3}, change=_embedded),
     Scenario("own-window", change=_own_checkpoints),
     Scenario("typo", change=_typo),
+    Scenario("lost", prometheus="prometheus-lost", meanwhile=_lose_prometheus),
     Scenario("all-500", {"errors": 1.0, "paths": ["/version", "/health", "/products", "/auth/token"]}),
     Scenario("parked", change=_late_start),
     Scenario("smoke-alone", {"health_bad": True}, flow="smoke"),
@@ -153,6 +164,13 @@ def test_nothing_unproven_is_healthy(result: Result) -> None:
     assert result.shop["rollbacks"] == []
 
 
+@of("lost")
+def test_prometheus_is_lost_in_mid_window(result: Result) -> None:
+    assert result.ended == "Failed(Inconclusive)", str(result)
+    assert "connection refused" in result.state["message"]
+    assert result.shop["rollbacks"] == []
+
+
 @of("dry")
 def test_a_dry_run_judges_and_touches_nothing(result: Result) -> None:
     assert result.ended == "Failed(Unhealthy)", str(result)
@@ -188,6 +206,19 @@ def test_a_bad_file_sends_no_request_and_names_everything(result: Result) -> Non
     assert "availabilty" in result.state["message"]
     assert "statuss" in result.state["message"]
     assert result.shop["synthetic"] == []
+
+
+@of("sick")
+def test_the_ui_shows_it(production: Production, result: Result) -> None:
+    report = next(a for key, a in result.artifacts.items() if key.startswith("release-"))
+    ui = production.stack.ui_url
+
+    async def look() -> None:
+        async with browser() as page:
+            await page.open(f"{ui}/runs/flow-run/{result.flow_run['id']}", "RolledBack", "Task Runs", "smoke: health")
+            await page.open(f"{ui}/artifacts/artifact/{report['id']}", "Rolled back", "health", "status is 503")
+
+    asyncio.run(look())
 
 
 def test_every_request_is_marked_and_recorded(played: dict[str, Future[Result]]) -> None:
