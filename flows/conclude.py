@@ -43,6 +43,7 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
         async with opening as run:
             run.tell(messages.started(run.report()))
             await _find_verdict(run, steps)
+            await run.still_ours()
             state = await _act(run)
             run.tell(messages.verdict(run.report(state.name or "")))
             await run.told()

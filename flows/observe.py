@@ -44,6 +44,7 @@ async def observation_window(run: Run) -> tuple[Verdict, Reasons]:
     for look in window.looks:
         if look.reached and not window.over:
             await _wait(run, window, look)
+            await run.still_ours()
             await _reach(run, window, look)
     if not window.over:
         await wait_for(window, window.looks[-1].at + 1, "a verdict that is still open")

@@ -36,7 +36,7 @@ from firstwatch.redaction import Secret
 from firstwatch.selector import Selector, SelectorError, is_plain, parse
 from firstwatch.series import LOOK_BACK, RawSeries
 from firstwatch.units import show_duration
-from tasks.sources import Access, system_reason
+from tasks.access import Access, system_reason
 
 MOST_BYTES = 50_000_000  # of an answer; an hour and a half of 200 series at 15 s is 2 MB
 MOST_POINTS = 10_000  # of a query_range; Prometheus refuses more than 11,000

@@ -19,6 +19,7 @@ from uuid import UUID
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Abort
 from pydantic import TypeAdapter
 
 from firstwatch.model import CheckResult, Outcome, Release, RequestRecord, Verdict
@@ -110,6 +111,17 @@ class Run:
             flow_run_url=self.flow_run_url,
             ended=self.clock() if state else None,
         )
+
+    async def still_ours(self) -> None:
+        """Leave the run to the process that has taken it over, where ours was taken for dead (its heartbeat got lost).
+
+        Raises Abort, on which Prefect ends the process and touches the run no more.
+        """
+        now = await self.client.read_flow_run(self.flow_run.id)
+        if now.run_count != self.flow_run.run_count:
+            raise Abort(
+                f"process {now.run_count} of this flow run has taken over from process {self.flow_run.run_count}"
+            )
 
     def _planned(self) -> list[CheckpointRecord]:
         planned = self.service.window.checkpoints if self.observes else ()

@@ -25,7 +25,7 @@ from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
 from firstwatch.selector import Selector, SelectorError, parse
 from firstwatch.series import RawSeries
 from firstwatch.units import show_duration
-from tasks.sources import Access, system_reason
+from tasks.access import Access, system_reason
 
 MOST_BYTES = 10_000_000  # of a metrics page
 FAILED_SCRAPES = 3  # in a row, and the page counts as gone

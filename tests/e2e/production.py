@@ -93,7 +93,7 @@ class Production:
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = threading.Semaphore(at_once)
         self._setting_up = threading.Lock()
-        self._api = httpx.Client(base_url=stack.api_url, timeout=60, trust_env=False)
+        self._api = httpx.Client(base_url=stack.api_url, timeout=150, trust_env=False)
 
     def ask(self, path: str, **query: Any) -> Any:
         return self._call("POST", path, json=query)

@@ -19,8 +19,8 @@ import pytest
 
 from firstwatch.model import Gauge, Measurement, NoData, SourceError
 from firstwatch.redaction import Secret
+from tasks.access import Access
 from tasks.prometheus import PrometheusSource
-from tasks.sources import Access
 from tests.support.answering import Said, answering
 from tests.support.faulty_server import certificate
 from tests.support.prometheus import PASSWORD, USER, RunningPrometheus, prometheus
@@ -203,7 +203,7 @@ def test_a_server_that_drips_its_headers_holds_neither_the_answer_nor_the_proces
         program = (
             "import asyncio, time\n"
             "from tasks.prometheus import PrometheusSource\n"
-            "from tasks.sources import Access\n"
+            "from tasks.access import Access\n"
             f"source = PrometheusSource({url!r}, Access(timeout=1))\n"
             "print(asyncio.run(source.query('x', 0, deadline=time.time() + 1.2)).why)"
         )

@@ -15,8 +15,8 @@ import pytest
 from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
 from firstwatch.redaction import Secret
 from firstwatch.selector import parse
+from tasks.access import Access
 from tasks.scrape import ScrapeSource
-from tasks.sources import Access
 from tests.support.answering import Said, answering
 from tests.support.faulty_server import certificate
 from tests.support.shop import demo_shop

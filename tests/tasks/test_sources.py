@@ -18,9 +18,10 @@ import pytest
 from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
 from firstwatch.selector import parse
 from firstwatch.spec.models import Metrics
+from tasks.access import access_to
 from tasks.prometheus import PrometheusSource
 from tasks.scrape import ScrapeSource
-from tasks.sources import Source, access_to, open_source
+from tasks.sources import Source, open_source
 from tests.support.prometheus import RunningPrometheus, prometheus
 from tests.support.shop import DemoShop, demo_shop
 
