@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.releases import BAD, BOUND, HEALTHY, HELD_OUT_BAD, HELD_OUT_HEALTHY, NAMES, Labelled, World, release
+from bench.releases import BAD, BOUND, HEALTHY, OTHER_BAD, OTHER_HEALTHY, NAMES, Labelled, World, release
 from firstwatch.model import Counts, Gauge, Verdict
 from firstwatch.spec.models import DEFAULT_CHECKPOINTS, Objectives, Window
 from firstwatch.timeline import Watch, replay
@@ -132,10 +132,10 @@ def labelled(
     return [release(rng, name, bend, history) for name, bend in kinds.items() for _ in range(per_kind)]
 
 
-def main(seed: int = 20261122, per_kind: int = 40) -> None:
+def main(seed: int = 20261123, per_kind: int = 40) -> None:
     sets = {
         "kinds that the judges were built with": labelled(seed, per_kind, {**HEALTHY, **BAD}),
-        "other kinds": labelled(seed + 1, per_kind, {**HELD_OUT_HEALTHY, **HELD_OUT_BAD}),
+        "other kinds": labelled(seed + 1, per_kind, {**OTHER_HEALTHY, **OTHER_BAD}),
         "without history before the deploy": labelled(seed + 2, per_kind, {**HEALTHY, **BAD}, history=False),
     }
     results: dict[str, object] = {"seed": seed, "per_kind": per_kind}

@@ -22,8 +22,9 @@ the power of 1 over the number of scrapes that are worth one; by Jensen's inequa
 Rule. It fails when the objective is proven broken (1/α), or when the release is proven worse than before the deploy
 (1/α) and the objective is broken beyond reasonable doubt (1/20). So an unchanged release fails with a chance of at
 most α, and one that got worse and only just honours the objective with at most 5 %. Besides, a failure must persist:
-six samples (90 s of a 30-minute window) above the limit, the newest among them, and no single sample gives more than
-a sixth of the proof. What was as bad before the deploy is not the release's doing: then what was usual is the limit.
+six samples (90 s of a 30-minute window) above the limit, the newest one and the newest three together too, and no
+single sample gives more than a sixth of the proof. What was as bad before the deploy is not the release's doing: then
+what was usual is the limit.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from firstwatch.model import Counts, Judgement, Outcome, Series
 EXCESS = np.array([0.4, 1.0, 3.0, 9.0])  # r: 1.4, 2, 4 and 10 times what is allowed
 DOUBT = 0.05  # beyond reasonable doubt, where the change itself is proven to alpha
 CV2, CV2_LEAST, CV2_MOST = 0.25, 0.1, 2.0  # squared coefficient of variation between scrapes: usual, and its bounds
-CV2_WEIGHT = 100.0  # how much evidence (in squared expected counts) the usual value is worth
+CV2_WEIGHT = 100.0  # at least so much evidence (in squared expected counts) is the usual value worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,11 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
         return Before(CV2, 1.0, None, False)
     share = bad.sum() / events
     expected = share * total
-    # Method of moments: Var(b) = μ + cv²·μ², pulled towards the usual value where counts are too small to tell.
-    excess = ((bad - expected) ** 2 - expected).sum()
-    cv2 = (CV2 * CV2_WEIGHT + excess) / (CV2_WEIGHT + (expected**2).sum())
+    # Method of moments: Var(b) = μ + cv²·μ². What was seen far below the limit tells little of how rates scatter at the
+    # limit: the usual value stands for the rest, and for what counts are too small to tell.
+    excess, seen = ((bad - expected) ** 2 - expected).sum(), (expected**2).sum()
+    rest = max(CV2_WEIGHT, ((context.limit * total) ** 2).sum() - seen)
+    cv2 = float((CV2 * rest + excess) / (rest + seen))
     clumps = 1 + max(0.0, excess) / max(expected.sum(), 1.0)  # variance over mean: so many bad events count as one
     upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - context.alpha / 2) * clumps / events)
     was_bad = float(np.median(bad / total)) > context.limit
@@ -96,8 +99,8 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
 
 
 def burst_length(left: Floats) -> float:
-    """(1+ρ)/(1-ρ) with ρ the lowest likely correlation of neighbouring scrapes: 1 for independent ones."""
-    rho = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-18) - 2 / math.sqrt(len(left))
+    """(1+ρ)/(1-ρ) with ρ the correlation, less its error, of neighbouring scrapes: 1 for independent ones."""
+    rho = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-18) - 1 / math.sqrt(len(left))
     rho = min(max(rho, 0.0), 0.8)
     return (1 + rho) / (1 - rho)
 
@@ -124,7 +127,7 @@ def _decide(
     after = at > context.deployed_at
     persist = persistence(context.window_s, interval)
     # What begins at T+2m has seen enough by then to speak at once, and nothing of a cold start before that.
-    seen = at > max(context.deployed_at, context.begins - (persist + 1) * interval - 1e-9)
+    seen = at > max(context.deployed_at, context.begins - (persist - 0.5) * interval)
     sample = float(total[after].sum())
     if sample < context.min_sample or not seen.any():
         why = f"{sample:,.0f} requests since the deploy; {context.min_sample:,} are needed to judge"
@@ -139,7 +142,9 @@ def _decide(
     if not proven and before.upper is not None and before.upper < limit and against >= math.log(1 / DOUBT):
         proven = evidence(b, n, before.upper, before, starts, cap)[0] >= math.log(1 / alpha)
     above = b / n > limit
-    if proven and above[start:].sum() >= persist and above[-1]:
+    newest = slice(-math.ceil(persist / 2), None)
+    still = above[-1] and b[newest].sum() > limit * n[newest].sum()
+    if proven and above[start:].sum() >= persist and still:
         return _failed(series, context, b[start:].sum(), n[start:].sum(), float(t[start]), limit)
     suspect = proven or against >= math.log(1 / DOUBT)
     return _not_failed(series, context, bad[after], total[after], limit, suspect)

@@ -86,14 +86,17 @@ def trend(series: Series, context: Context) -> Judgement:
     cleared = without_load(at, raw, after, interval, context)
     usual = usual_of(at, cleared, after, context)
     passed = context.now - context.deployed_at
-    grown = []
-    for start in (context.deployed_at + skip * passed for skip in (0.0, 0.25, 0.5)):
-        own = growth(at[after], cleared[after], start, context.now, context.window_s)
-        seen = growth(at[after], raw[after], start, context.now, context.window_s)
-        # Load may acquit a gauge, never convict it: what was seen must rise too.
-        if own and seen:
-            grown.append((own, grows_on(seen, 0, usual, context)))
-    return _decide(series, context, grown, usual, int(after.sum()))
+    starts = [context.deployed_at + skip * passed for skip in (0.0, 0.25, 0.5)]
+    grown = [g for s in starts if (g := growth(at[after], cleared[after], s, context.now, context.window_s))]
+    # Load may acquit a gauge, never convict it: what was seen, uncleared, must rise too.
+    going_on = [
+        g
+        for g in grown
+        if grows_on(g, 0, usual, context)
+        and (seen := growth(at[after], raw[after], g.start, context.now, context.window_s))
+        and grows_on(seen, 0, usual, context)
+    ]
+    return _decide(series, context, grown, going_on, usual, int(after.sum()))
 
 
 def without_load(at: Floats, value: Floats, after: Flags, interval: float, context: Context) -> Floats:
@@ -200,11 +203,13 @@ def _detrended(at: Floats, value: Floats) -> Floats:
     return np.asarray(value - value.mean() - slope * time)
 
 
-def _decide(series: Gauge, context: Context, grown: list[tuple[Growth, bool]], usual: Usual, sample: int) -> Judgement:
+def _decide(
+    series: Gauge, context: Context, grown: list[Growth], going_on: list[Growth], usual: Usual, sample: int
+) -> Judgement:
     if not grown:
         why = f"{sample} samples over too short a time to tell a leak from a warm-up"
         return judgement(Outcome.NOT_YET, why, context, series, sample=sample)
-    proofs = [g for g, seen in grown if seen and is_leak(g, usual, context)]
+    proofs = [g for g in going_on if is_leak(g, usual, context)]
     if proofs:
         worst = max(proofs, key=lambda g: g.total)
         why = (
@@ -212,16 +217,15 @@ def _decide(series: Gauge, context: Context, grown: list[tuple[Growth, bool]], u
             f"and without slowing: {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
         )
         return judgement(Outcome.FAIL, why, context, series, value=worst.pace, sample=sample, since=worst.start)
-    worst = max((g for g, _ in grown), key=lambda g: g.pace)
-    suspect = any(seen and grows_on(g, 0, usual, context) for g, seen in grown)
+    worst = max(grown, key=lambda g: g.pace)
     why = f"{context.words} grows by {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
-    if suspect:
+    if going_on:
         why += ": more, and not yet proven to be more than a wave"
     elif worst.pace - usual.pace > context.limit:
         why += ": more, but it does not go on"
     elif worst.pace > context.limit:
         why += f": more, as before the deploy ({percent(usual.pace)})"
-    outcome = Outcome.NOT_YET if suspect else Outcome.PASS
+    outcome = Outcome.NOT_YET if going_on else Outcome.PASS
     return judgement(outcome, why, context, series, value=worst.pace, sample=sample)
 
 
