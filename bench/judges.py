@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.releases import BAD, BOUND, HEALTHY, OTHER_BAD, OTHER_HEALTHY, NAMES, Labelled, World, release
+from bench.releases import BAD, BOUND, HEALTHY, NAMES, OTHER_BAD, OTHER_HEALTHY, Labelled, World, release
 from firstwatch.model import Counts, Gauge, Verdict
 from firstwatch.spec.models import DEFAULT_CHECKPOINTS, Objectives, Window
 from firstwatch.timeline import Watch, replay

@@ -2,8 +2,8 @@
 
 A release is half an hour before the deploy and 33 minutes after it, scraped every 15 s. The deploy is at time 0.
 Healthy kinds hold what fools naive gates; bad kinds hold faults of all sizes, from the deploy on or later. Each kind is
-a few lines that bend the arrays of `World`. The `OTHER` kinds were added when the judges had been built; those of errors,
-latency and silence were not tuned on, those of gauges (waves, warm-ups, leaks under teeth) were looked at on other seeds.
+a few lines that bend the arrays of `World`. The `OTHER` kinds were thought of when the judges had been built; those of
+gauges and the long cold start were looked at while tuning, on other seeds, the rest were not.
 """
 
 from __future__ import annotations
