@@ -6,8 +6,8 @@ Three ways to ask the same 50 questions of the same server:
   gather   one bare asyncio.gather of 50 requests with one httpx client: the floor
   smoke    our smoke flow in a live process on a running Prefect server: every check a task run, judged and recorded
   pytest   50 pytest tests with requests, one after the other, as teams write them today
-For `smoke`, two spans are told apart: from the trigger (calling the flow) to the first request at the server, and from
-the first request to the flow's suite being done.
+For `smoke`, the spans are told apart: from the trigger (calling the flow) to the first request; from the first request
+to the last answer; to the suite's end, when Prefect has all 50 task runs; and the whole flow with its report.
 """
 
 from __future__ import annotations
@@ -83,11 +83,15 @@ def smoke(server: Server, folder: Path) -> dict[str, float]:
     from tasks.journal import Journal
 
     ended: list[float] = []
+    answers: list[float] = []
     record = Journal.finish  # the suite is done when its results are about to be written down
 
     async def noting(self: Journal, step: str, found: Any) -> None:
         if step == "smoke":
             ended.append(time.perf_counter())
+            requests = found["requests"]
+            last = max(request.at + request.milliseconds / 1000 for request in requests)
+            answers.append(last - min(request.at for request in requests))
         await record(self, step, found)
 
     Journal.finish = noting  # type: ignore[method-assign]
@@ -101,7 +105,7 @@ def smoke(server: Server, folder: Path) -> dict[str, float]:
     assert state.name == "Healthy", state
     assert len(server.came) == CHECKS, len(server.came)
     first = min(server.came)
-    return {"trigger": first - triggered, "suite": ended[0] - first, "flow": done - triggered}
+    return {"trigger": first - triggered, "answers": answers[0], "suite": ended[0] - first, "flow": done - triggered}
 
 
 def pytest_requests(server: Server, folder: Path) -> float:
@@ -146,7 +150,8 @@ def measure(runs: int) -> dict[str, Any]:
         rows: list[dict[str, float]] = []
         for _ in range(runs):
             row = {"gather": gather(server), **smoke(server, folder), "pytest": pytest_requests(server, folder)}
-            rows.append({**row, "suite / gather": row["suite"] / row["gather"]})
+            ratios = {f"{span} / gather": row[span] / row["gather"] for span in ("answers", "suite")}
+            rows.append({**row, **ratios, "allowed": LIMIT_RATIO * row["gather"] + LIMIT_TRIGGER})
             print(json.dumps({k: round(v, 3) for k, v in rows[-1].items()}), flush=True)
     return {
         "checks": CHECKS,
@@ -164,10 +169,16 @@ def main() -> int:
     result = measure(parser.parse_args().runs)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     median = result["median"]
-    print(f"suite / gather: {median['suite / gather']:.2f} (at most {LIMIT_RATIO})")
+    print(f"first request to last answer / gather: {median['answers / gather']:.2f} (at most {LIMIT_RATIO})")
+    print(f"first request to the last task run / gather: {median['suite / gather']:.2f}")
     print(f"trigger to first request: {median['trigger']:.2f} s (at most {LIMIT_TRIGGER:g})")
+    print(f"the whole flow: {median['flow']:.2f} s (at most {median['allowed']:.2f})")
     print(f"pytest + requests / our whole flow: {median['pytest'] / median['flow']:.1f}")
-    held = median["suite / gather"] <= LIMIT_RATIO and median["trigger"] <= LIMIT_TRIGGER
+    held = (
+        median["answers / gather"] <= LIMIT_RATIO
+        and median["trigger"] <= LIMIT_TRIGGER
+        and median["flow"] <= median["allowed"]
+    )
     return 0 if held else 1
 
 
