@@ -21,7 +21,6 @@ from firstwatch.report.text import plain
 from firstwatch.spec import models as spec
 from tasks.http import Transport, run_check
 
-
 _HEAD_START = 0.05  # seconds in which the requests have the event loop to themselves
 
 
