@@ -30,7 +30,7 @@ def absence(series: Series, context: Context) -> Judgement:
     last = float(at[-1])
     silent = context.now - last
     rate = total.sum() / max(last - series.since, interval)
-    steady = total.sum() >= context.min_sample and np.diff(at).max() <= patience / 2 + interval
+    steady = total.sum() >= context.min_sample and _longest_lull(scraped, total) <= patience / 2 + interval
     if silent < patience or rate * patience < EXPECTED or not steady:
         return judgement(Outcome.PASS, "requests come as they did", context, series, sample=float(total.sum()))
     what = "no sample" if scraped[-1] <= last else "no request"
@@ -43,6 +43,14 @@ def absence(series: Series, context: Context) -> Judgement:
         return judgement(Outcome.NOT_YET, why, context, series, since=last)
     why = f"{what} for {silent:,.0f} s while the source worked; before, {rate:,.2g} requests came every second"
     return judgement(Outcome.FAIL, why, context, series, value=0.0, sample=float(total.sum()), since=last)
+
+
+def _longest_lull(scraped: Floats, total: Floats) -> float:
+    """The longest time between requests in which there were scrapes that saw none, in seconds. A scrape that is missing
+    is no lull: what came meanwhile is in the next one's count."""
+    busy = np.flatnonzero(total > 0)
+    lulls = np.diff(scraped[busy])[np.diff(busy) > 1]
+    return float(lulls.max(initial=0.0))
 
 
 def _watched(alive: Floats, since: float, now: float, interval: float) -> float:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from firstwatch.judges import absence, proportion
-from firstwatch.model import Outcome
+from firstwatch.model import Counts, Outcome
 from tests.firstwatch.judges.worlds import context, counts
 
 STEADY = counts([0] * 40, 45)  # the last sample at 600 s
@@ -35,3 +35,11 @@ def test_little_or_unsteady_traffic_is_not_missed() -> None:
     assert absence(counts([0] * 40, 1), context(750, alive=ALIVE)).outcome is Outcome.PASS
     now_and_then = counts([0] * 40, [900 if i % 12 == 0 else 0 for i in range(40)])
     assert absence(now_and_then, context(750, alive=ALIVE)).outcome is Outcome.PASS
+
+
+def test_a_scrape_that_was_missed_earlier_is_no_lull() -> None:
+    """Eight scrapes are missing before the deploy; what came meanwhile is in the count of the next one."""
+    at = [t for t in STEADY.at if not 200 < t < 320]
+    total = [45.0 * 9 if t == 330 else 45.0 for t in at]
+    holed = Counts(STEADY.since, at, [0.0] * len(at), total)
+    assert absence(holed, context(750, alive=ALIVE)).outcome is Outcome.FAIL
