@@ -29,7 +29,8 @@ def absence(series: Series, context: Context) -> Judgement:
     patience = max(5 * interval, context.window_s / 12)
     last = float(at[-1])
     silent = context.now - last
-    rate = total.sum() / max(last - series.since, interval)
+    began = max(series.since, float(scraped[0]) - interval)  # the history may reach back to before there was a service
+    rate = total.sum() / max(last - began, interval)
     steady = total.sum() >= context.min_sample and _longest_lull(scraped, total) <= patience / 2 + interval
     if silent < patience or rate * patience < EXPECTED or not steady:
         return judgement(Outcome.PASS, "requests come as they did", context, series, sample=float(total.sum()))

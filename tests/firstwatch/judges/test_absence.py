@@ -43,3 +43,9 @@ def test_a_scrape_that_was_missed_earlier_is_no_lull() -> None:
     total = [45.0 * 9 if t == 330 else 45.0 for t in at]
     holed = Counts(STEADY.since, at, [0.0] * len(at), total)
     assert absence(holed, context(750, alive=ALIVE)).outcome is Outcome.FAIL
+
+
+def test_the_time_before_the_service_existed_is_not_its_traffic() -> None:
+    """Forty samples at twenty requests, in a range that reaches back an hour further."""
+    young = Counts(-3600.0, STEADY.at, [0.0] * 40, [20.0] * 40)
+    assert absence(young, context(750, alive=ALIVE)).outcome is Outcome.FAIL
