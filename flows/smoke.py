@@ -38,7 +38,7 @@ async def smoke(
 
 async def smoke_suite(run: Run) -> tuple[Verdict, Reasons]:
     """The version check, then all checks side by side, within the suite's budget."""
-    if not run.restore_smoke():
+    if "smoke" not in run.journal:  # what an earlier process found has been restored
         await _run_checks(run)
     result, reasons = verdict.of_smoke(run.found.version_check, run.found.smoke)
     if result is not Verdict.HEALTHY:

@@ -153,17 +153,16 @@ class Run:
 
     # ── what an earlier process of this flow run has found ───────────────────────────────────────────────────
 
-    def restore_smoke(self) -> bool:
-        """Take up the smoke suite's result from the journal; False if it has not been finished."""
+    def restore_smoke(self) -> None:
+        """Take up the smoke suite's result from the journal, if it has been finished."""
         kept = self.journal.get("smoke")
         if kept is None:
-            return False
+            return
         version = [kept["version"]] if kept["version"] else []
         self.found.version_check = next(iter(_CHECKS.validate_python(version)), None)
         self.found.smoke = _CHECKS.validate_python(kept["checks"])
         self.found.smoke_took = kept["took"]
         self.found.earlier_requests = _REQUESTS.validate_python(kept["requests"])
-        return True
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ import httpx
 from demo.slack import Posted, Slack
 from demo.stack import Process, Shop, Stack
 
-TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")  # a crashed run of ours is scheduled again
 WINDOW = [
     {"at": "0s", "name": "error rate", "signal": "errors"},
     {"at": "4s", "name": "p95 latency", "signal": "latency"},
@@ -157,7 +157,7 @@ class Production:
     def result(self, name: str, flow_run_id: str, shop: Shop, patience: float) -> Result:
         """Wait for the flow run to end, and collect what came of it."""
         until = time.monotonic() + patience
-        while (run := self.get(f"flow_runs/{flow_run_id}"))["state"]["type"] not in TERMINAL or _restarts(run):
+        while (run := self.get(f"flow_runs/{flow_run_id}"))["state"]["type"] not in ENDED:
             assert time.monotonic() < until, f"{name} had not ended after {patience:.0f} s: {run['state']}"
             time.sleep(0.5)
         time.sleep(2)  # the recorder of task runs is asynchronous
@@ -217,11 +217,6 @@ class Production:
         path = self.stack.home / f"{scenario.name}.yaml"
         path.write_text(json.dumps(file, indent=1))  # JSON is YAML
         return path
-
-
-def _restarts(run: dict[str, Any]) -> bool:
-    """A crashed run of ours is scheduled again by an automation."""
-    return bool(run["state"]["type"] == "CRASHED")
 
 
 def process_of(flow_run_id: str) -> int | None:
