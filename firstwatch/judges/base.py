@@ -37,6 +37,7 @@ class Context:
     load: Counts | None = None  # the requests, for signals that follow the load
     alive: Sequence[float] | None = None  # when the source itself is known to have worked; None: not known
     condition: Condition | None = None  # the checkpoint's own, on `value`
+    stable: Series | None = None  # the same signal of the version that the canary is compared with
 
 
 Judge = Callable[[Series, Context], Judgement]
