@@ -37,6 +37,15 @@ def wander(rng: np.random.Generator, n: int, sd: float, memory: float = 0.9) -> 
     return out
 
 
+Traffic = Callable[[np.random.Generator, int], Floats]
+"""A slow curve of load over so many samples, about 1."""
+
+
+def invented(rng: np.random.Generator, n: int) -> Floats:
+    knots = np.exp(rng.normal(0, float(rng.choice([0.1, 0.3, 0.5])), 12))
+    return np.interp(np.linspace(0, 11, n), np.arange(12), knots)
+
+
 @dataclass
 class World:
     """A healthy service, sample by sample. A kind changes it in place and sets `onset` if it makes it bad."""
@@ -56,13 +65,20 @@ class World:
     onset: float | None = None
 
     @classmethod
-    def healthy(cls, rng: np.random.Generator, rps: float | None = None) -> World:
-        t = np.arange(-BEFORE, AFTER + 1, STEP)
+    def healthy(
+        cls,
+        rng: np.random.Generator,
+        rps: float | None = None,
+        *,
+        before: float = BEFORE,
+        after: float = AFTER,
+        traffic: Traffic = invented,
+    ) -> World:
+        t = np.arange(-before, after + 1, STEP)
         n = len(t)
         rate = rps or float(rng.choice([3, 20, 120, 600]))
         # Real traffic moves: a slow curve and a wandering on top of it.
-        knots = np.exp(rng.normal(0, float(rng.choice([0.1, 0.3, 0.5])), 12))
-        load = np.clip(np.interp(t, np.linspace(t[0], t[-1], 12), knots), 0.3, 3) * np.exp(wander(rng, n, 0.09))
+        load = np.clip(traffic(rng, n), 0.3, 3) * np.exp(wander(rng, n, 0.09))
         sigma, median = float(rng.uniform(0.5, 0.75)), float(rng.uniform(0.04, 0.12))
         base = float(rng.uniform(150, 900)) * 1e6
         fill, tau = float(rng.uniform(0.03, 0.1)), float(rng.uniform(60, 200))
