@@ -23,7 +23,7 @@ from prefect.deployments import run_deployment
 
 from firstwatch.model import Release, rfc3339
 from firstwatch.redaction import Secret
-from firstwatch.spec import models as spec
+from firstwatch.spec import hooks as spec
 from tasks.secrets import SECRET_IN_TEXT
 
 ANSWER_CHARS = 200  # of a hook's answer that are kept

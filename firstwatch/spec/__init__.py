@@ -1,6 +1,9 @@
 """The service file: its models, and `load`, which says everything that is wrong with one at once."""
 
+from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
+from firstwatch.spec.canary import Canary, CanaryMetric
 from firstwatch.spec.diagnostics import Diagnostic, SpecError
+from firstwatch.spec.hooks import Command, GithubWorkflow, Hook, PrefectDeployment, Promote, Rollback, Webhook
 from firstwatch.spec.loading import Loaded, load, load_or_raise
 from firstwatch.spec.models import (
     DEFAULT_CHECKPOINTS,
@@ -12,26 +15,17 @@ from firstwatch.spec.models import (
     BasicAuth,
     Check,
     Checkpoint,
-    Command,
-    GithubWorkflow,
     Method,
     Metrics,
-    Model,
     Objectives,
-    PrefectDeployment,
-    Ratio,
     Request,
-    Rollback,
     Rules,
     Sandbox,
-    Seconds,
-    SecretName,
     Service,
     Signals,
     Slack,
     Smoke,
     VersionCheck,
-    Webhook,
     Window,
 )
 from firstwatch.spec.signals import look_every, signals_of, window_length
@@ -44,17 +38,21 @@ __all__ = [
     "Alerts",
     "Allowed",
     "BasicAuth",
+    "Canary",
+    "CanaryMetric",
     "Check",
     "Checkpoint",
     "Command",
     "Diagnostic",
     "GithubWorkflow",
+    "Hook",
     "Loaded",
     "Method",
     "Metrics",
     "Model",
     "Objectives",
     "PrefectDeployment",
+    "Promote",
     "Ratio",
     "Request",
     "Rollback",

@@ -8,58 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from firstwatch.units import parse_duration, parse_percent
-
-Seconds = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["500ms", "2m", "1h30m"]},
-                {"type": "number", "minimum": 0, "description": "seconds"},
-            ]
-        }
-    ),
-]
-Ratio = Annotated[
-    float,
-    BeforeValidator(parse_percent),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99%"]},
-                {"type": "number", "minimum": 0, "maximum": 1},
-            ]
-        }
-    ),
-]
-
-
-def _secret_name(text: str) -> str:
-    """`secret:shop-password` → `shop-password`; anything else is refused, so that no secret stands in a file."""
-    prefix, _, name = text.partition(":")
-    if prefix != "secret" or not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(
-            "a secret is named, not written; use secret:NAME (a Prefect Secret block, or the environment variable NAME)"
-        )
-    return name
-
-
-SecretName = Annotated[
-    str,
-    AfterValidator(_secret_name),
-    WithJsonSchema({"type": "string", "pattern": "^secret:[A-Za-z0-9_-]+$", "examples": ["secret:shop-password"]}),
-]
+from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
+from firstwatch.spec.canary import Canary
+from firstwatch.spec.hooks import Rollback
 
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,49 +223,7 @@ def _window_of_list(given: Any) -> Any:
     return {"checkpoints": given} if isinstance(given, list) else given
 
 
-# ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class Webhook(Model):
-    url: str
-    secret: SecretName | None = Field(None, description="signs the body: X-Firstwatch-Signature: sha256=HMAC")
-    headers: dict[str, str] = Field(default_factory=dict)
-    timeout: Seconds = 30.0
-
-
-class Command(Model):
-    run: list[str] = Field(
-        min_length=1, description="argument list; {service}, {version} and {release_id} are filled in"
-    )
-    timeout: Seconds = 300.0
-
-
-class GithubWorkflow(Model):
-    repository: str = Field(pattern=r"^[^/\s]+/[^/\s]+$")
-    workflow: str = Field(description="file name or id of the workflow")
-    ref: str = "main"
-    token: SecretName
-    inputs: dict[str, str] = Field(default_factory=dict)
-    api_url: str = "https://api.github.com"
-    timeout: Seconds = 30.0
-
-
-class PrefectDeployment(Model):
-    name: str = Field(pattern=r"^[^/]+/[^/]+$", description="flow/deployment")
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-
-class Rollback(Model):
-    """Exactly one of the four ways to bring the old version back."""
-
-    webhook: Webhook | None = Field(None, description="POST to a URL, signed, with an Idempotency-Key")
-    command: Command | None = Field(None, description="run a program")
-    github_workflow: GithubWorkflow | None = Field(None, description="dispatch a GitHub workflow")
-    prefect_deployment: PrefectDeployment | None = Field(None, description="run a Prefect deployment")
-    retries: int = Field(3, ge=0, le=10, description="further tries after an attempt that provably did not get through")
-    confirm: Seconds = Field(
-        0.0, description="how long to wait until the bad version no longer answers; 0: the hook's word is taken"
-    )
+# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Slack(Model):
@@ -339,5 +253,6 @@ class Service(Model):
     window: Annotated[Window, BeforeValidator(_window_of_list)] = Field(
         default_factory=Window, description="what is watched after the deploy; left out: the five usual ones"
     )
+    canary: Canary | None = Field(None, description="the gate that a canary must pass before it gets more traffic")
     rollback: Rollback | None = Field(None, description="how the old version is brought back")
     alerts: Alerts = Field(default_factory=Alerts, description="who is told")

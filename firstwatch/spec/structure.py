@@ -21,7 +21,6 @@ from firstwatch.spec.source import Node
 Loc = tuple[str | int, ...]
 
 _LATER: tuple[tuple[str, ...], ...] = (
-    ("canary",),
     ("synthetic",),
     ("on_inconclusive",),
     ("smoke", "pytest"),

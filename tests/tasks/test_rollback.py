@@ -24,7 +24,7 @@ from prefect.client.orchestration import get_client
 from firstwatch.model import Release
 from firstwatch.redaction import Secret
 from firstwatch.report.model import RollbackRecord, RollbackState
-from firstwatch.spec import models as spec
+from firstwatch.spec import hooks as spec
 from tasks.hooks import NotDelivered, RollbackOrder
 from tasks.rollback import send_rollback
 
