@@ -1,0 +1,431 @@
+"""The canary's gate: when its metrics are measured, what each measurement says, and what they come to.
+
+A metric's counters mean what they mean in Argo Rollouts (assessMetricStatus in analysis/analysis.go), on finite data.
+Where Argo lets something pass that proves nothing (NaN, nothing at all, an early end), it is no data or inconclusive
+here; docs/canary.md lists each difference. Pure: time is an argument, and a live gate, one that catches up after it
+was killed, and a backtest go through the same `Gate.after`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from firstwatch.expr import compile_gate_condition, limit_of
+from firstwatch.judges import JUDGES, Context
+from firstwatch.model import Judgement, Measurement, NoData, Outcome, SourceError, Verdict
+from firstwatch.spec.canary import Canary, CanaryMetric
+from firstwatch.timeline import Reason, Ruling
+
+KAYENTA = "Kayenta score"  # the name of the metric that a Kayenta configuration stands for
+ERRORS_IN_A_ROW = 4  # that Argo bears where a metric does not say
+RETRY = 10.0  # seconds between two tries of a metric that has no interval
+USUAL_JUDGE_INTERVAL, USUAL_JUDGE_COUNT = 60.0, 15  # of a metric with a judge of ours
+PATIENCE = 120.0  # seconds, at least, that missing data are waited for beyond the metric's own time
+
+
+class Phase(StrEnum):
+    """How a metric stands, in Argo's words, from good to bad."""
+
+    SUCCESSFUL = "Successful"
+    RUNNING = "Running"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+    FAILED = "Failed"
+
+
+def is_worse(current: Phase, new: Phase) -> bool:
+    """Whether `new` is worse than `current`."""
+    order = list(Phase)
+    return order.index(new) > order.index(current)
+
+
+def worst(phases: Sequence[Phase]) -> Phase:
+    """What several metrics come to: the worst of them; still running while any runs and none has failed."""
+    ended = max(phases, key=list(Phase).index)
+    return Phase.RUNNING if ended is Phase.SUCCESSFUL and Phase.RUNNING in phases else ended
+
+
+# ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A metric's counters. `count` is what uses up the metric's count: errors and missing data do not."""
+
+    count: int = 0
+    successful: int = 0
+    failed: int = 0
+    inconclusive: int = 0
+    error: int = 0
+    no_data: int = 0
+    consecutive_success: int = 0
+    consecutive_failure: int = 0
+    consecutive_error: int = 0
+
+    def after(self, outcome: Outcome) -> Tally:
+        """With one more measurement. No data and errors neither lengthen nor break a row of failures."""
+        t = dataclasses.replace
+        match outcome:
+            case Outcome.PASS:
+                row = self.consecutive_success + 1
+                more = t(self, successful=self.successful + 1, consecutive_success=row, consecutive_failure=0)
+            case Outcome.FAIL:
+                row = self.consecutive_failure + 1
+                more = t(self, failed=self.failed + 1, consecutive_success=0, consecutive_failure=row)
+            case Outcome.NOT_YET:
+                more = t(self, inconclusive=self.inconclusive + 1, consecutive_success=0, consecutive_failure=0)
+            case Outcome.NO_DATA:
+                return t(self, no_data=self.no_data + 1, consecutive_success=0, consecutive_error=0)
+            case Outcome.ERROR:
+                row = self.consecutive_error + 1
+                return t(self, error=self.error + 1, consecutive_error=row, consecutive_success=0)
+        return t(more, count=self.count + 1, consecutive_error=0)
+
+
+def tally_of(outcomes: Sequence[Outcome]) -> Tally:
+    tally = Tally()
+    for outcome in outcomes:
+        tally = tally.after(outcome)
+    return tally
+
+
+def failures_allowed(metric: CanaryMetric) -> int | None:
+    """How many measurements may fail in total; None: any number."""
+    if metric.failure_limit is None:
+        return None if metric.consecutive_failure_limit else 0
+    return None if metric.failure_limit < 0 else metric.failure_limit
+
+
+def count_of(metric: CanaryMetric) -> int:
+    """How many measurements are taken; 0: as many as it takes."""
+    if metric.count:
+        return metric.count
+    if metric.judge is not None:
+        return USUAL_JUDGE_COUNT
+    return 1 if metric.interval is None and not metric.consecutive_success_limit else 0
+
+
+def interval_of(metric: CanaryMetric) -> float:
+    """Seconds between two measurements."""
+    usual = USUAL_JUDGE_INTERVAL if metric.judge is not None else RETRY
+    return metric.interval if metric.interval is not None else usual
+
+
+def assess(metric: CanaryMetric, tally: Tally, terminating: bool = False) -> Phase:
+    """How a metric with these counters stands, as Argo says, but for what Argo does not have:
+
+    `consecutive_failure_limit`; the row that is open when the count is reached is measured to its end, and a metric
+    that failed more often than not, though never so often in a row, is inconclusive. And an early end (`terminating`)
+    before anything is decided is inconclusive, where Argo calls it a success.
+    """
+    allowed, row, enough = failures_allowed(metric), metric.consecutive_failure_limit, metric.consecutive_success_limit
+    if (allowed is not None and tally.failed > allowed) or (row and tally.consecutive_failure >= row):
+        return Phase.FAILED
+    if tally.inconclusive > metric.inconclusive_limit:
+        return Phase.INCONCLUSIVE
+    borne = ERRORS_IN_A_ROW if metric.consecutive_error_limit is None else metric.consecutive_error_limit
+    if tally.consecutive_error > borne:
+        return Phase.ERROR
+    if enough and tally.consecutive_success >= enough:
+        return Phase.SUCCESSFUL
+    wanted = count_of(metric)
+    if wanted and tally.count >= wanted:
+        if enough:
+            return Phase.FAILED if allowed is None else Phase.INCONCLUSIVE
+        if row and tally.consecutive_failure:
+            return Phase.INCONCLUSIVE if terminating else Phase.RUNNING
+        return Phase.INCONCLUSIVE if row and allowed is None and tally.failed > tally.successful else Phase.SUCCESSFUL
+    return Phase.INCONCLUSIVE if terminating else Phase.RUNNING
+
+
+def settled(metric: CanaryMetric, tally: Tally) -> Phase:
+    """How the metric stands; or, where no measurement that is still to come can change it, how it will end."""
+    phase, left = assess(metric, tally), count_of(metric) - tally.count
+    if phase is not Phase.RUNNING or left <= 0 or metric.consecutive_failure_limit:
+        return phase
+    may_be_neither = bool(metric.success_condition and metric.failure_condition)
+    if may_be_neither and tally.inconclusive + left > metric.inconclusive_limit:
+        return phase
+    allowed, enough = failures_allowed(metric), metric.consecutive_success_limit
+    if enough:
+        out_of_reach = tally.consecutive_success + left < enough
+        return Phase.FAILED if out_of_reach and allowed is None else phase
+    return Phase.SUCCESSFUL if allowed is None or tally.failed + left <= allowed else phase
+
+
+# ── one measurement ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a query gave at a time: a number, several (a vector, or a matrix laid flat), or None for nothing at all.
+    `sample` is the number of requests since the measurement before, where the metric asks for some."""
+
+    at: float
+    result: float | tuple[float, ...] | None
+    query: str = ""
+    sample: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a judge of ours sees: the canary's series and, where it compares, the stable version's."""
+
+    canary: Measurement
+    stable: Measurement | None
+    context: Context
+
+
+Answer = Values | Compared | Judgement | SourceError
+"""What is known of a metric at a moment. A Judgement is one that was made elsewhere (Kayenta's score)."""
+
+
+def judged(metric: CanaryMetric, answer: Answer, at: float) -> Judgement:
+    """What one measurement says. Never raises: what cannot be judged is an error, and nothing is never a pass."""
+    try:
+        match answer:
+            case Judgement():
+                return answer
+            case SourceError():
+                return Judgement(Outcome.ERROR, answer.why, at, query=answer.query)
+            case Values():
+                return _as_told(metric, _by_conditions(metric, answer))
+            case Compared():
+                return _as_told(metric, _by_judge(metric, answer, at))
+    except Exception as error:
+        return Judgement(Outcome.ERROR, f"the judge could not tell: {error}", at)
+
+
+def _by_conditions(metric: CanaryMetric, values: Values) -> Judgement:
+    """By the success and failure conditions. Failure wins; with both, a result that meets neither is inconclusive."""
+    if metric.min_sample and (values.sample is None or values.sample < metric.min_sample):
+        seen = "an unknown number of" if values.sample is None else f"{values.sample:,.0f}"
+        why = f"{seen} requests since the measurement before; minSample is {metric.min_sample:,}"
+        return _judgement(metric, values, Outcome.NO_DATA, why)
+    if values.result is None:
+        return _judgement(metric, values, Outcome.NO_DATA, "the query gives nothing")
+    result = list(values.result) if isinstance(values.result, tuple) else values.result
+    failure = compile_gate_condition(metric.failure_condition).judge(result) if metric.failure_condition else None
+    success = compile_gate_condition(metric.success_condition).judge(result) if metric.success_condition else None
+    said = [judged for judged in (failure, success) if judged is not None]
+    for kind, outcome in (("error", Outcome.ERROR), ("no data", Outcome.NO_DATA)):
+        if failure is not None and failure.kind == "true" and kind == "no data":
+            break
+        if broken := next((judged for judged in said if judged.kind == kind), None):
+            return _judgement(metric, values, outcome, broken.why)
+    if failure is not None and failure.kind == "true":
+        return _judgement(metric, values, Outcome.FAIL, f"{failure.why}: that is its failureCondition")
+    if success is not None and success.kind == "true":
+        return _judgement(metric, values, Outcome.PASS, success.why)
+    if success is not None and failure is not None:
+        why = f"{success.why}; {failure.why}: neither success nor failure"
+        return _judgement(metric, values, Outcome.NOT_YET, why)
+    if success is not None:
+        return _judgement(metric, values, Outcome.FAIL, success.why)
+    return _judgement(metric, values, Outcome.PASS, failure.why if failure else "")
+
+
+def _judgement(metric: CanaryMetric, values: Values, outcome: Outcome, why: str) -> Judgement:
+    compared = limit_of(metric.success_condition or metric.failure_condition)
+    shown = values.result[0] if isinstance(values.result, tuple) and values.result else values.result
+    return Judgement(
+        outcome,
+        why,
+        values.at,
+        value=shown if isinstance(shown, int | float) and math.isfinite(shown) else None,
+        limit=compared[1] if compared else None,
+        sample=None if values.sample is None else round(values.sample),
+        query=values.query,
+    )
+
+
+def _by_judge(metric: CanaryMetric, compared: Compared, at: float) -> Judgement:
+    for series in (compared.canary, compared.stable):
+        if isinstance(series, SourceError):
+            return Judgement(Outcome.ERROR, series.why, at, query=series.query)
+        if isinstance(series, NoData):
+            whose = "canary" if series is compared.canary else "stable version"
+            return Judgement(Outcome.NO_DATA, f"the {whose}: {series.why}", at, query=series.query)
+    assert not isinstance(compared.canary, NoData | SourceError)
+    assert metric.judge is not None
+    return JUDGES[metric.judge](compared.canary, compared.context)
+
+
+def _as_told(metric: CanaryMetric, judgement: Judgement) -> Judgement:
+    """With `onNoData` applied."""
+    if judgement.outcome is not Outcome.NO_DATA or metric.on_no_data == "inconclusive":
+        return judgement
+    outcome = Outcome.FAIL if metric.on_no_data == "fail" else Outcome.PASS
+    return dataclasses.replace(
+        judgement, outcome=outcome, why=f"no data ({judgement.why}), which onNoData takes for a {outcome}"
+    )
+
+
+# ── the gate ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Due(NamedTuple):
+    """What is measured next: the moment and the metrics, with the number of each measurement (from 1)."""
+
+    at: float
+    numbers: Mapping[str, int]
+
+
+def metrics_of(canary: Canary) -> list[CanaryMetric]:
+    """All that the gate measures; a Kayenta configuration is one more metric."""
+    dry = [rule.metric_name for rule in canary.dry_run]
+    metrics = [m.model_copy(update={"dry_run": m.dry_run or _matches(dry, m.name)}) for m in canary.metrics]
+    if canary.kayenta is not None:
+        metrics.append(CanaryMetric(name=KAYENTA, interval=canary.kayenta.interval, count=canary.kayenta.count))
+    return metrics
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    import re
+
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate as far as it has been measured. Immutable: `after` gives the next one."""
+
+    canary: Canary
+    start: float  # Unix seconds
+    judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
+
+    def after(self, judged: Mapping[str, Judgement]) -> Gate:
+        """With one more measurement of each of these metrics."""
+        more = {name: (*self.judgements.get(name, ()), judgement) for name, judgement in judged.items()}
+        return dataclasses.replace(self, judgements={**self.judgements, **more})
+
+    @property
+    def due(self) -> Due | None:
+        """What is measured next; None when it is over."""
+        if self.ruling.final:
+            return None
+        times = {m.name: at for m in metrics_of(self.canary) if (at := self._next(m)) is not None}
+        if not times:
+            return None
+        first = min(times.values())
+        return Due(first, {n: len(self.judgements.get(n, ())) + 1 for n, at in times.items() if at <= first + 1e-6})
+
+    def _next(self, metric: CanaryMetric) -> float | None:
+        """When the metric is measured next: at its interval from the gate's start on, without drift."""
+        taken = self.judgements.get(metric.name, ())
+        if taken and self.phase(metric) is not Phase.RUNNING and not self._waits_for_source(metric):
+            return None
+        at = self.start + metric.initial_delay + len(taken) * interval_of(metric)
+        return at if at <= self.deadline(metric) + 1e-6 else None
+
+    def deadline(self, metric: CanaryMetric) -> float:
+        """Until when a metric that lacks data is waited for: its own time, and half of it again."""
+        wanted = count_of(metric)
+        if not wanted:
+            return math.inf
+        span = (wanted - 1) * interval_of(metric)
+        patience = max(span / 2, 4 * interval_of(metric), PATIENCE)
+        return self.start + metric.initial_delay + span + patience
+
+    def _waits_for_source(self, metric: CanaryMetric) -> bool:
+        """An error ends a metric only where it says how many it bears: a source that is away is not the canary's."""
+        return metric.consecutive_error_limit is None and self.phase(metric) is Phase.ERROR
+
+    def phase(self, metric: CanaryMetric) -> Phase:
+        """How the metric stands."""
+        taken = self.judgements.get(metric.name, ())
+        if metric.judge is not None or metric.name == KAYENTA:
+            return self._judges_phase(metric, taken)
+        return settled(metric, tally_of([j.outcome for j in taken]))
+
+    def _judges_phase(self, metric: CanaryMetric, taken: Sequence[Judgement]) -> Phase:
+        """A judge has seen all since the canary began: its failure is final, its pass counts at the end."""
+        if any(j.outcome is Outcome.FAIL for j in taken):
+            return Phase.FAILED
+        ended = len(taken) >= count_of(metric)
+        return Phase.SUCCESSFUL if ended and taken[-1].outcome is Outcome.PASS else Phase.RUNNING
+
+    def _exhausted(self, metric: CanaryMetric) -> bool:
+        return self._next(metric) is None
+
+    @property
+    def ruling(self) -> Ruling:
+        """What it comes to so far: unhealthy at once when a metric has failed, healthy when all have succeeded."""
+        metrics = [m for m in metrics_of(self.canary) if not m.dry_run]
+        phases = {m.name: self.phase(m) for m in metrics}
+        now = max((j[-1].at for j in self.judgements.values() if j), default=self.start)
+        failed = [m for m in metrics if phases[m.name] is Phase.FAILED]
+        if failed:
+            at = min(self.judgements[m.name][-1].at for m in failed)
+            return Ruling(Verdict.UNHEALTHY, self._reasons(failed), at, final=True)
+        open_ = [m for m in metrics if phases[m.name] is not Phase.SUCCESSFUL]
+        ended = [m for m in open_ if phases[m.name] is Phase.INCONCLUSIVE or self._exhausted(m)]
+        if ended or not metrics:
+            return Ruling(Verdict.INCONCLUSIVE, self._reasons(ended), now, final=True)
+        if any(count_of(m) or m.consecutive_success_limit for m in open_):
+            return Ruling(Verdict.INCONCLUSIVE, self._reasons(open_), now, final=False)
+        # Only metrics without an end of their own are left: they end with the others.
+        unproven = [m for m in open_ if not self._holds(m)]
+        if len(open_) == len(metrics):
+            return Ruling(Verdict.INCONCLUSIVE, self._reasons(open_), now, final=False)
+        if unproven:
+            return Ruling(Verdict.INCONCLUSIVE, self._reasons(unproven), now, final=True)
+        return Ruling(Verdict.HEALTHY, self._reasons(metrics), now, final=True)
+
+    def _holds(self, metric: CanaryMetric) -> bool:
+        """Whether a metric without an end has shown what it should by now."""
+        taken = self.judgements.get(metric.name, ())
+        return bool(taken) and taken[-1].outcome is Outcome.PASS
+
+    def _reasons(self, metrics: Sequence[CanaryMetric]) -> tuple[Reason, ...]:
+        return tuple(self._reason(m) for m in metrics)
+
+    def _reason(self, metric: CanaryMetric) -> Reason:
+        taken = self.judgements.get(metric.name, ())
+        if not taken:
+            return Reason(metric.name, Outcome.NO_DATA, self.start, "was never measured")
+        last = taken[-1]
+        why = last.why if metric.judge is not None or metric.name == KAYENTA else _counted(metric, taken)
+        outcome = {
+            Phase.FAILED: Outcome.FAIL,
+            Phase.SUCCESSFUL: Outcome.PASS,
+            Phase.ERROR: Outcome.ERROR,
+        }.get(self.phase(metric), last.outcome if last.outcome in (Outcome.NO_DATA, Outcome.ERROR) else Outcome.NOT_YET)
+        return Reason(metric.name, outcome, last.at, why, last.value, last.limit, last.unit, last.sample, last.query)
+
+
+def _counted(metric: CanaryMetric, taken: Sequence[Judgement]) -> str:
+    """What the counters say, and the last measurement's own words."""
+    tally = tally_of([j.outcome for j in taken])
+    parts = [
+        f"{number} {word}"
+        for number, word in (
+            (tally.successful, "held"), (tally.failed, "failed"), (tally.inconclusive, "inconclusive"),
+            (tally.no_data, "without data"), (tally.error, "errors"),
+        )
+        if number
+    ]  # fmt: skip
+    if tally.consecutive_failure > 1:
+        parts.append(f"{tally.consecutive_failure} failures in a row")
+    return f"{taken[-1].why} ({', '.join(parts)} of {len(taken)} measurements)"
+
+
+def replay(gate: Gate, answer: Callable[[CanaryMetric, float], Answer], until: float) -> Gate:
+    """Goes through the measurements that a live gate would have taken up to `until`, from what was known at each."""
+    by_name = {m.name: m for m in metrics_of(gate.canary)}
+    while (due := gate.due) is not None and due.at <= until:
+        at = due.at
+        gate = gate.after({n: judged(by_name[n], answer(by_name[n], at), at) for n in due.numbers})
+    return gate
+
+
+def label(metric: CanaryMetric, number: int, weight: int | None = None) -> str:
+    """A measurement as its task run is named: `canary 3/15 success-rate`, with steps `canary 25% 3/15 success-rate`."""
+    wanted = count_of(metric)
+    step = f" {weight}%" if weight is not None else ""
+    return f"canary{step} {number}/{wanted} {metric.name}" if wanted else f"canary{step} {number} {metric.name}"
