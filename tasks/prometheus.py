@@ -104,6 +104,8 @@ class PrometheusSource:
             # Bad first: a scrape that comes in between adds requests without their errors, and the next look corrects
             # that; the other way round there would be errors without requests.
             bads = await self._samples(_plain(bad), since - LOOK_BACK, until, ends)
+            if str(bad) == str(total):
+                return series.counts(bads, bads, since, until, query)
             totals = await self._samples(_plain(total), since - LOOK_BACK, until, ends)
             return series.counts(bads, totals, since, until, query)
 
@@ -121,14 +123,31 @@ class PrometheusSource:
 
         return await self._guarded(measure, query, deadline)
 
+    async def histogram(
+        self, selector: Selector | str, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        query = f"buckets of {selector}[{_span(since, until)}]"
+
+        async def measure(ends: float) -> Measurement:
+            buckets = await self._samples(_plain(selector).with_suffix("_bucket"), since - LOOK_BACK, until, ends)
+            return series.histogram(buckets, since, until, query)
+
+        return await self._guarded(measure, query, deadline)
+
     async def gauge(
-        self, query: Selector | str, since: float, until: float, *, deadline: float | None = None
+        self,
+        query: Selector | str,
+        since: float,
+        until: float,
+        *,
+        every: float | None = None,
+        deadline: float | None = None,
     ) -> Measurement:
         async def measure(ends: float) -> Measurement:
             if isinstance(query, Selector) or is_plain(query):
                 found = await self._samples(_plain(query), since, until, ends)
             else:
-                found = await self._evaluated(query, since, until, ends)
+                found = await self._evaluated(query, since, until, ends, every)
             return series.gauge(found, since, until, str(query))
 
         return await self._guarded(measure, str(query), deadline)
@@ -140,10 +159,12 @@ class PrometheusSource:
 
         return await self._guarded(measure, promql, deadline)
 
-    async def alive(self, since: float, until: float, *, deadline: float | None = None) -> Sequence[float] | None:
+    async def alive(
+        self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
+    ) -> Sequence[float] | None:
         """When Prometheus scraped anything at all, well or in vain."""
-        scraped = f"count(count_over_time(up[{_step(since, until)}s]))"
-        measured = await self.gauge(scraped, since, until, deadline=deadline)
+        scraped = f"count(count_over_time(up[{round(1000 * (every or _step(since, until)))}ms]))"
+        measured = await self.gauge(scraped, since, until, every=every, deadline=deadline)
         return measured.at if isinstance(measured, Gauge) else None
 
     async def _samples(self, selector: Selector, since: float, until: float, ends: float) -> list[RawSeries]:
@@ -152,13 +173,17 @@ class PrometheusSource:
         question = partial(self._server.custom_query, promql, params={"time": until, **_WHOLE})
         return _all_series(await self._ask(question, ends))
 
-    async def _evaluated(self, promql: str, since: float, until: float, ends: float) -> list[RawSeries]:
-        """An expression's values, at `until` and in even steps before it."""
-        step, end_ms = _step(since, until), math.floor(until * 1000)  # whole milliseconds, or the last one gets lost
-        start_ms = end_ms - math.floor(max(0.0, until - since) / step) * step * 1000
+    async def _evaluated(
+        self, promql: str, since: float, until: float, ends: float, every: float | None
+    ) -> list[RawSeries]:
+        """An expression's values: from `since` on every so many seconds, or at `until` and in even steps before it."""
+        step = every or _step(since, until)
+        start_ms, end_ms = math.floor(since * 1000), math.floor(until * 1000)  # whole ones, or the last value gets lost
+        if not every:
+            start_ms = end_ms - math.floor(max(0.0, until - since) / step) * round(step * 1000)
         exact = {"start": f"{start_ms / 1000:.3f}", "end": f"{end_ms / 1000:.3f}", **_WHOLE}
         start, end = (datetime.fromtimestamp(t, UTC) for t in (since, until))  # params: the client rounds to seconds
-        question = partial(self._server.custom_query_range, promql, start, end, str(step), params=exact)
+        question = partial(self._server.custom_query_range, promql, start, end, f"{step:g}", params=exact)
         return _all_series(await self._ask(question, ends))
 
     async def _guarded(self, measure: Callable[[float], Any], query: str, deadline: float | None) -> Measurement:

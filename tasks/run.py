@@ -30,10 +30,11 @@ from firstwatch.spec import Service, load_or_raise
 from tasks import slack
 from tasks.http import Transport, open_transport
 from tasks.journal import Journal
+from tasks.measure import selectors_of
 from tasks.report import WindowProgress
 from tasks.secrets import SECRET_IN_TEXT, SecretMissing, load_secret
 from tasks.sources import open_source
-from tasks.watch import Window, selectors_of
+from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
 
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up

@@ -21,7 +21,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from firstwatch import series
-from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
+from firstwatch.model import Measurement, NoData, Series, SourceError
 from firstwatch.selector import Selector, SelectorError, parse
 from firstwatch.series import RawSeries
 from firstwatch.units import show_duration
@@ -101,8 +101,25 @@ class ScrapeSource:
 
         return self._guarded(measure, until, query)
 
+    async def histogram(
+        self, selector: Selector | str, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        query = f"buckets of {selector}"
+
+        def measure() -> Measurement:
+            buckets = self._kept(selector, until, "_bucket")
+            return series.histogram(buckets, since, until, query, watched_from=self._watched_from)
+
+        return self._guarded(measure, until, query)
+
     async def gauge(
-        self, query: Selector | str, since: float, until: float, *, deadline: float | None = None
+        self,
+        query: Selector | str,
+        since: float,
+        until: float,
+        *,
+        every: float | None = None,
+        deadline: float | None = None,
     ) -> Measurement:
         return self._guarded(
             lambda: series.gauge(self._kept(query, until), since, until, str(query)), until, str(query)
@@ -111,7 +128,9 @@ class ScrapeSource:
     async def query(self, promql: str, at: float, *, deadline: float | None = None) -> Measurement:
         return SourceError("a query needs a Prometheus: set metrics.prometheus", promql)
 
-    async def alive(self, since: float, until: float, *, deadline: float | None = None) -> Sequence[float] | None:
+    async def alive(
+        self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
+    ) -> Sequence[float] | None:
         """When the page's server answered, or at least was there to refuse: else it may be us who are cut off."""
         return [at for at, _, reached in self._scrapes if reached and since <= at <= until]
 
@@ -121,7 +140,7 @@ class ScrapeSource:
             measured, silent = measure(), self._silence(until)
         except SelectorError as error:
             return SourceError(f"without a Prometheus only plain selectors can be measured: {error}", query)
-        if silent and isinstance(measured, Counts | Gauge):
+        if silent and isinstance(measured, Series):
             return NoData(silent, query, last=measured)
         return SourceError(silent, query) if silent else measured
 

@@ -39,9 +39,19 @@ class Source(Protocol):
         ...
 
     async def gauge(
-        self, query: Selector | str, since: float, until: float, *, deadline: float | None = None
+        self,
+        query: Selector | str,
+        since: float,
+        until: float,
+        *,
+        every: float | None = None,
+        deadline: float | None = None,
     ) -> Measurement:
-        """The values of the one series that `query` gives in [since, until]: Gauge."""
+        """The values of the one series that `query` gives in [since, until]: Gauge.
+
+        An expression is evaluated at `since` and `every` so many seconds after it, which gives the same values
+        whenever it is asked; left out, at `until` and in even steps before it.
+        """
         ...
 
     async def slower_than(
@@ -50,12 +60,23 @@ class Source(Protocol):
         """Requests that took longer than `bound_s` seconds, of all: Counts. `histogram` is without `_bucket`."""
         ...
 
+    async def histogram(
+        self, selector: Selector | str, since: float, until: float, *, deadline: float | None = None
+    ) -> Measurement:
+        """All buckets of a histogram over time: Histogram. `selector` is without `_bucket`."""
+        ...
+
     async def query(self, promql: str, at: float, *, deadline: float | None = None) -> Measurement:
         """Any PromQL that gives one value at `at`: a Gauge of one sample. The embedded source has only SourceError."""
         ...
 
-    async def alive(self, since: float, until: float, *, deadline: float | None = None) -> Sequence[float] | None:
-        """When the source itself is known to have worked: then a service's silence means something. None: not known."""
+    async def alive(
+        self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
+    ) -> Sequence[float] | None:
+        """When the source itself is known to have worked: then a service's silence means something. None: not known.
+
+        `every` is as in `gauge`.
+        """
         ...
 
     def snapshot(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The looks and their judgements are firstwatch.timeline's; here they meet the clo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -15,15 +15,15 @@ from prefect.states import Completed, Failed
 from pydantic import TypeAdapter
 
 from firstwatch import timeline
-from firstwatch.model import Counts, Gauge, Judgement, Measurement, Outcome, Release, SourceError, as_json
+from firstwatch.model import Counts, Gauge, Judgement, Outcome, Release, SourceError, as_json
 from firstwatch.report.model import Chart, CheckpointRecord
 from firstwatch.report.text import checkpoint_name, offset, plain
-from firstwatch.selector import Selector, parse
-from firstwatch.spec import Service, look_every, signals_of, window_length
+from firstwatch.spec import Service, look_every, window_length
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
 from firstwatch.units import show_duration
 from tasks.journal import Journal
+from tasks.measure import measure
 from tasks.report import WindowProgress
 from tasks.sources import Source
 
@@ -234,71 +234,7 @@ def _decided(window: Window) -> str:
     return f"{reasons[0].check}: {reasons[0].why}" if reasons else str(window.watch.ruling.verdict)
 
 
-# ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def measure(
-    source: Source,
-    service: Service,
-    checkpoints: Sequence[Checkpoint],
-    deployed_at: float,
-    until: float,
-    deadline: float,
-) -> Measured:
-    """Everything that the checkpoints' judges want to see, all asked at once.
-
-    It reaches back before the deploy by the window's length, where the source has that: the baseline.
-    """
-    since = deployed_at - window_length(service.window)
-    signals = signals_of(service)
-
-    async def of(checkpoint: Checkpoint) -> Measurement:
-        return await _measure_one(source, service, checkpoint, since, until, deadline)
-
-    async def alive() -> Sequence[float] | None:
-        try:
-            return await source.alive(since, until, deadline=deadline)
-        except Exception:  # not known, then
-            return None
-
-    load = _asked(source.counts(signals.requests, signals.requests, since, until, deadline=deadline))
-    answers, requests, lived = await asyncio.gather(asyncio.gather(*(of(c) for c in checkpoints)), load, alive())
-    return Measured(
-        {c.name: answer for c, answer in zip(checkpoints, answers, strict=True)},
-        requests if isinstance(requests, Counts) else None,
-        lived,
-    )
-
-
-async def _measure_one(
-    source: Source, service: Service, checkpoint: Checkpoint, since: float, until: float, deadline: float
-) -> Measurement:
-    signals = signals_of(service)
-    match checkpoint.signal:
-        case "errors":
-            return await _asked(source.counts(signals.errors, signals.requests, since, until, deadline=deadline))
-        case "latency":
-            bound = service.objectives.latency[checkpoint.quantile or next(iter(service.objectives.latency))]
-            return await _asked(source.slower_than(signals.latency, bound, since, until, deadline=deadline))
-        case "memory" | "db_pool":
-            return await _asked(source.gauge(getattr(signals, checkpoint.signal), since, until, deadline=deadline))
-        case None:
-            return await _asked(source.gauge(checkpoint.query or "", since, until, deadline=deadline))
-
-
-async def _asked(question: Awaitable[Measurement]) -> Measurement:
-    """The source's answer. A source at fault must not end the watch: the other signals go on."""
-    try:
-        return await question
-    except Exception as problem:
-        return SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
-
-
-def selectors_of(service: Service) -> list[Selector]:
-    """The series that the embedded source must keep."""
-    signals = signals_of(service)
-    plain = [signals.requests, signals.errors, signals.memory, signals.db_pool]
-    return [*(parse(text) for text in plain), parse(signals.latency).with_suffix("_bucket")]
+# ── for the report ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _chart(
