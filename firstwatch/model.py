@@ -87,13 +87,30 @@ class Gauge:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """Values over time, by how large they were: of the events in (at[i-1], at[i]], `counts[i][j]` lay in the bucket
+    (bounds[j-1], bounds[j]]. The first interval starts at `since`, the first bucket has no lower bound, and the last
+    one ends at infinity. Increments, as in Counts. `at` and `bounds` strictly ascend."""
+
+    since: float
+    at: Sequence[float]
+    bounds: Sequence[float]
+    counts: Sequence[Sequence[float]]
+    query: str = ""
+
+    def until(self, now: float) -> Histogram:
+        n = bisect_right(self.at, now)
+        return dataclasses.replace(self, at=self.at[:n], counts=self.counts[:n])
+
+
+@dataclass(frozen=True, slots=True)
 class NoData:
     """The source answered and had nothing (an empty vector, a NaN, no sample in the range, none of late). `last` is
     what it had before it fell silent, so that a service that is gone can be told from one that never was."""
 
     why: str
     query: str = ""
-    last: Counts | Gauge | None = None
+    last: Series | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +121,8 @@ class SourceError:
     query: str = ""
 
 
-Series = Counts | Gauge
-Measurement = Counts | Gauge | NoData | SourceError
+Series = Counts | Gauge | Histogram
+Measurement = Series | NoData | SourceError
 
 
 # ── judgements ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,10 +24,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
-from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
+from firstwatch.model import Counts, Gauge, Histogram, Measurement, NoData, SourceError
 from firstwatch.units import show_duration
 
 LOOK_BACK = 300.0  # seconds before `since` that a source reads too, to know what was there already
@@ -63,9 +63,11 @@ class _Step:
 
 _Rows = list[tuple[float, Mapping[float, float]]]  # cumulative counts by upper bound, over time
 _Labelled = Sequence[tuple[Mapping[str, str], _Rows]]
+_Floats = tuple[float, ...]
+_Counted = Sequence[tuple[_Step, _Floats]]  # what each step adds to what is counted
 
 
-# ── the three questions ──────────────────────────────────────────────────────────────────────────────────────
+# ── the four questions ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def gauge(series: Iterable[RawSeries], since: float, until: float, query: str = "") -> Measurement:
@@ -100,10 +102,12 @@ def counts(
     bads = [(s.labels, _counter_rows(s)) for s in bad]
     history = _History.of(totals, until, watched_from)
     steps = [
-        (s, 0.0, s.added[math.inf]) for labels, rows in totals for s in _steps(labels, rows, history, since, until)
+        (s, (0.0, s.added[math.inf])) for labels, rows in totals for s in _steps(labels, rows, history, since, until)
     ]
-    steps += [(s, s.added[math.inf], 0.0) for labels, rows in bads for s in _steps(labels, rows, history, since, until)]
-    measured = _on_grid(steps, history, since, until, query)
+    steps += [
+        (s, (s.added[math.inf], 0.0)) for labels, rows in bads for s in _steps(labels, rows, history, since, until)
+    ]
+    measured = _as_counts(steps, history, since, until, query)
     if isinstance(measured, Counts) and sum(measured.bad) > sum(measured.total):
         more, fewer = f"{sum(measured.bad):g}", f"{sum(measured.total):g}"
         why = (
@@ -132,13 +136,52 @@ def slower_than(
         histograms = _histograms(buckets)
         history = _History.of(histograms, until, watched_from)
         steps = [
-            (s, s.added[math.inf] - _up_to(bound, s.added), s.added[math.inf])
+            (s, (s.added[math.inf] - _up_to(bound, s.added), s.added[math.inf]))
             for labels, rows in histograms
             for s in _steps(labels, rows, history, since, until)
         ]
     except ValueError as error:
         return SourceError(str(error), query)
-    return _on_grid(steps, history, since, until, query)
+    return _as_counts(steps, history, since, until, query)
+
+
+def histogram(
+    buckets: Iterable[RawSeries],
+    since: float,
+    until: float,
+    query: str = "",
+    *,
+    watched_from: float | None = None,
+) -> Measurement:
+    """All buckets by scrape interval, summed over the series, from the `_bucket` series of histograms.
+
+    Series whose buckets differ (an old and a new version of the service) are laid on the bounds that all of them
+    have, where their sums are exact. SourceError: no +Inf bucket, an `le` that is no number, no finite bound in common.
+    """
+    try:
+        histograms = _histograms(buckets)
+    except ValueError as error:
+        return SourceError(str(error), query)
+    history = _History.of(histograms, until, watched_from)
+    found = [s for labels, rows in histograms for s in _steps(labels, rows, history, since, until)]
+    bounds = sorted(set[float].intersection(*(set(s.added) for s in found))) if found else []
+    if len(bounds) == 1:
+        return SourceError("the series have no finite bucket (le) in common: select those of one kind", query)
+    steps = [(s, tuple(s.added[upper] - s.added.get(lower, 0.0) for lower, upper in _edges(bounds))) for s in found]
+    grid = _on_grid(steps, history, since)
+    if grid is None:
+        return NoData(_too_few(history.newest, since, until), query)
+    began, at, rows = grid
+    return Histogram(began, at, tuple(bounds), rows, query)
+
+
+def above(measured: Histogram, bound: float) -> Counts:
+    """The events that were larger than `bound` (bad) of all, as `slower_than` would have counted them. Raises
+    ValueError for a bound above the last finite bucket."""
+    rows = [dict(zip(measured.bounds, accumulate(row), strict=True)) for row in measured.counts]
+    total = tuple(row[math.inf] for row in rows)
+    bad = tuple(row[math.inf] - _up_to(bound, row) for row in rows)
+    return Counts(measured.since, measured.at, bad, total, measured.query)
 
 
 def interval(times: Iterable[Sequence[float]]) -> float | None:
@@ -207,28 +250,32 @@ def _was_reset(before: Mapping[float, float], now: Mapping[float, float]) -> boo
     return before.keys() != now.keys() or any(count < before[le] for le, count in now.items())
 
 
-def _on_grid(
-    steps: list[tuple[_Step, float, float]], history: _History, since: float, until: float, query: str
-) -> Measurement:
-    """(step, bad, total) of all series as one Counts, or why there is none."""
-    if not steps:
+def _as_counts(steps: _Counted, history: _History, since: float, until: float, query: str) -> Measurement:
+    """(step, (bad, total)) of all series as one Counts, or why there is none."""
+    grid = _on_grid(steps, history, since)
+    if grid is None:
         return NoData(_too_few(history.newest, since, until), query)
+    began, at, rows = grid
+    return Counts(began, at, tuple(bad for bad, _ in rows), tuple(total for _, total in rows), query)
+
+
+def _on_grid(steps: _Counted, history: _History, since: float) -> tuple[float, _Floats, tuple[_Floats, ...]] | None:
+    """What the steps of all series add, in the sum at each tick: when the first interval began, the ticks, the sums."""
+    if not steps:
+        return None
     width = 0.9 * (history.interval or 0.0)
     at: list[float] = []
-    bad: list[float] = []
-    total: list[float] = []
+    rows: list[_Floats] = []
     began = -math.inf
-    for step, more_bad, more_total in sorted(steps, key=lambda entry: entry[0].at):
+    for step, more in sorted(steps, key=lambda entry: entry[0].at):
         if step.at - began >= width and (not at or step.at > at[-1]):
             began = step.at
             at.append(step.at)
-            bad.append(0.0)
-            total.append(0.0)
+            rows.append((0.0,) * len(more))
         at[-1] = step.at
-        bad[-1] += more_bad
-        total[-1] += more_total
-    starts = [step.base if step.base is not None else since for step, _, _ in steps]
-    return Counts(min(starts), tuple(at), tuple(bad), tuple(total), query)
+        rows[-1] = tuple(a + b for a, b in zip(rows[-1], more, strict=True))
+    starts = [step.base if step.base is not None else since for step, _ in steps]
+    return min(starts), tuple(at), tuple(rows)
 
 
 # ── histograms ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -262,6 +309,11 @@ def _bound(series: RawSeries) -> float:
     if math.isnan(bound):
         raise ValueError(f"{series} is no histogram bucket: its label le is not a number")
     return bound
+
+
+def _edges(bounds: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """(lower, upper) of each bucket; the first one's lower bound is none of the histogram's."""
+    return pairwise([-math.inf, *bounds])
 
 
 def _up_to(bound: float, added: Mapping[float, float]) -> float:

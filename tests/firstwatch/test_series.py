@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firstwatch import series
-from firstwatch.model import Counts, Gauge, NoData, SourceError
+from firstwatch.model import Counts, Gauge, Histogram, NoData, SourceError
 from firstwatch.series import RawSeries
 
 
@@ -193,6 +193,36 @@ def test_histograms_that_cannot_say(buckets: list[RawSeries], bound: float, said
     found = series.slower_than(buckets, bound, 0, 100)
     assert isinstance(found, SourceError)
     assert said in found.why
+
+
+def test_buckets_over_time_are_increments_bucket_by_bucket() -> None:
+    buckets = histogram([0, 10, 20], le_0_25=[0, 4, 4], le_0_5=[1, 9, 12], le_inf=[1, 11, 15])
+    found = series.histogram(buckets, 0, 20, "latency")
+    counts = ((4, 4, 2), (0, 3, 1))
+    assert found == Histogram(0, (10, 20), (0.25, 0.5, math.inf), counts, "latency")
+    assert found.until(10) == Histogram(0, (10,), (0.25, 0.5, math.inf), counts[:1], "latency")
+
+
+def test_above_is_what_slower_than_counts() -> None:
+    buckets = histogram([0, 10, 20], le_1=[0, 10, 12], le_2=[0, 20, 30], le_inf=[0, 20, 31])
+    found = series.histogram(buckets, 0, 20)
+    assert isinstance(found, Histogram)
+    for bound in (0.25, 1, 1.5, 2):
+        assert series.above(found, bound) == slower(buckets, bound, 0, 20)
+    with pytest.raises(ValueError, match="ends at 2s"):
+        series.above(found, 3)
+
+
+def test_histograms_of_two_layouts_share_the_bounds_that_both_have() -> None:
+    fine = [raw([0, 10], v, pod="a", le=le) for le, v in (("1", [0, 2]), ("2", [0, 5]), ("+Inf", [0, 6]))]
+    coarse = [raw([0, 10], v, pod="b", le=le) for le, v in (("2", [0, 3]), ("4", [0, 4]), ("+Inf", [0, 4]))]
+    found = series.histogram([*fine, *coarse], 0, 20)
+    assert found == Histogram(0, (10,), (2, math.inf), ((8, 2),))
+    other = [raw([0, 10], v, pod="b", le=le) for le, v in (("8", [0, 3]), ("+Inf", [0, 4]))]
+    nothing = series.histogram([*fine, *other], 0, 20)
+    assert isinstance(nothing, SourceError)
+    assert "in common" in nothing.why
+    assert isinstance(series.histogram([], 0, 10), NoData)
 
 
 # ── gauges ───────────────────────────────────────────────────────────────────────────────────────────────────

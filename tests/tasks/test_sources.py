@@ -6,6 +6,7 @@ What the test sent is the measure: it knows each request that it sent, when, and
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
+from firstwatch import series
+from firstwatch.model import Counts, Gauge, Histogram, Measurement, NoData, SourceError
 from firstwatch.selector import parse
 from firstwatch.spec.models import Metrics
 from tasks.access import access_to
@@ -174,6 +176,23 @@ def test_a_bound_beyond_the_buckets_is_an_error_with_a_hint(ask: Ask, seen: Seen
     assert isinstance(found, SourceError)
     assert "ends at 10s" in found.why
     assert "add a bucket at 30" in found.why
+
+
+def test_histograms_are_whole_and_say_what_slower_than_says(ask: Ask, seen: Seen) -> None:
+    found = ask(lambda source: source.histogram(LATENCY, seen.deployed_at, seen.until))
+    assert isinstance(found, Histogram), found
+    assert found.bounds[-1] == math.inf
+    assert {len(row) for row in found.counts} == {len(found.bounds)}
+    assert sum(map(sum, found.counts)) == 17
+    slow = counts_of(ask(lambda source: source.slower_than(LATENCY, 0.3, seen.deployed_at, seen.until)))
+    derived = series.above(found, 0.3)
+    assert (derived.at, derived.total) == (slow.at, slow.total)
+    assert derived.bad == pytest.approx(slow.bad)
+
+
+def test_a_histogram_that_does_not_exist_is_no_data(ask: Ask, seen: Seen) -> None:
+    nobody = LATENCY.with_matcher("path", "=", "/nowhere")
+    assert isinstance(ask(lambda source: source.histogram(nobody, seen.since, seen.until)), NoData)
 
 
 def test_gauges_show_what_the_shop_held(ask: Ask, seen: Seen) -> None:
