@@ -1,4 +1,5 @@
-"""The ways to bring the old version back: one adapter each, which prepares all that can go wrong, and then sends once.
+"""The ways to have a release rolled back or promoted: one adapter each, which prepares all that can go wrong, and then
+sends once.
 
 A webhook is signed and carries an Idempotency-Key; a command gets its facts as arguments and in its environment; GitHub
 dispatches a workflow; Prefect runs a deployment.
@@ -12,10 +13,11 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import httpx
@@ -30,11 +32,11 @@ ANSWER_CHARS = 200  # of a hook's answer that are kept
 
 LoadSecret = Callable[[str], Awaitable[Secret]]
 Send = Callable[[], Awaitable[str]]
-"""Sends a prepared rollback, once, and returns the hook's answer. Raises NotDelivered or Unclear."""
+"""Sends a prepared order, once, and returns the hook's answer. Raises NotDelivered or Unclear."""
 
 
 class NotDelivered(Exception):
-    """The hook provably did not take the rollback. `transient`: a further try may succeed."""
+    """The hook provably did not take the order. `transient`: a further try may succeed."""
 
     def __init__(self, why: str, transient: bool = True):
         super().__init__(why)
@@ -42,31 +44,36 @@ class NotDelivered(Exception):
 
 
 class Unclear(Exception):
-    """The rollback was sent and its answer never came: it may have happened."""
+    """The order was sent and its answer never came: it may have happened."""
 
 
 @dataclass(frozen=True)
-class RollbackOrder:
-    """What to roll back, why, and who asks: the flow run, which then owns the release's claim, in its n-th process."""
+class Order:
+    """What is to be done to a release, why, and who asks: the flow run, which then owns the order's claim, in its
+    n-th process. `what` names the kind of order in keys and texts."""
 
     release: Release
     reasons: Sequence[str]
-    hook: spec.Rollback
+    hook: spec.Hook
     owner: UUID
     flow_run_url: str = ""
     run_count: int = 0  # 0: not known
     redact: Callable[[str], str] = str
 
-    @property
-    def adapter(self) -> str:
-        return next(n for n in ("webhook", "command", "github_workflow", "prefect_deployment") if getattr(self.hook, n))
+    what: ClassVar[str]
 
     @property
     def idempotency_key(self) -> str:
-        return f"rollback-{self.release.slug}"
+        """The same for all that is ever sent of this order; the variable that claims it is named by it too."""
+        return _key(self.what, self.release)
+
+    @property
+    def adapter(self) -> str:
+        return next(way for way in spec.HOOK_WAYS if getattr(self.hook, way))
 
     @property
     def body(self) -> dict[str, Any]:
+        """What a webhook is sent."""
         return {
             "release_id": self.release.id,
             "service": self.release.service,
@@ -76,8 +83,56 @@ class RollbackOrder:
             "flow_run_url": self.flow_run_url,
         }
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What may stand in braces in arguments, inputs and parameters; a command's environment has them too."""
+        return {
+            "service": self.release.service,
+            "version": self.release.version,
+            "release_id": self.release.id,
+        }
 
-async def _webhook(order: RollbackOrder, load_secret: LoadSecret) -> Send:
+
+def _key(what: str, release: Release) -> str:
+    return f"{what}-{release.slug}"
+
+
+def rollback_key(release: Release) -> str:
+    """The idempotency key of whichever order rolls this release back."""
+    return _key(RollbackOrder.what, release)
+
+
+@dataclass(frozen=True)
+class RollbackOrder(Order):
+    """The old version is to be brought back."""
+
+    what: ClassVar[str] = "rollback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOrder(Order):
+    """The gate of a step has held: the canary is to get its next share of the traffic. `held_at` and `weight` are
+    percent; `held_at` is None before the first step. `reasons` are the gate's evidence."""
+
+    held_at: float | None = None
+    weight: float
+
+    what: ClassVar[str] = "promote"
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{super().idempotency_key}-{self.weight:g}".replace(".", "_")
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {**super().body, "from": self.held_at, "to": self.weight}
+
+    @property
+    def words(self) -> dict[str, str]:
+        return {**super().words, "weight": f"{self.weight:g}"}
+
+
+async def _webhook(order: Order, load_secret: LoadSecret) -> Send:
     hook = order.hook.webhook
     assert hook is not None
     body = json.dumps(order.body).encode()
@@ -93,7 +148,7 @@ async def _webhook(order: RollbackOrder, load_secret: LoadSecret) -> Send:
     return _post(hook.url, body, headers, hook.timeout)
 
 
-async def _github_workflow(order: RollbackOrder, load_secret: LoadSecret) -> Send:
+async def _github_workflow(order: Order, load_secret: LoadSecret) -> Send:
     hook = order.hook.github_workflow
     assert hook is not None
     url = f"{hook.api_url.rstrip('/')}/repos/{hook.repository}/actions/workflows/{hook.workflow}/dispatches"
@@ -107,15 +162,11 @@ async def _github_workflow(order: RollbackOrder, load_secret: LoadSecret) -> Sen
     return _post(url, json.dumps({"ref": hook.ref, "inputs": inputs}).encode(), headers, hook.timeout)
 
 
-async def _command(order: RollbackOrder, _load_secret: LoadSecret) -> Send:
+async def _command(order: Order, _load_secret: LoadSecret) -> Send:
     hook = order.hook.command
     assert hook is not None
-    facts = {
-        "FIRSTWATCH_SERVICE": order.release.service,
-        "FIRSTWATCH_VERSION": order.release.version,
-        "FIRSTWATCH_RELEASE_ID": order.release.id,
-        "FIRSTWATCH_IDEMPOTENCY_KEY": order.idempotency_key,
-    }
+    facts = {f"FIRSTWATCH_{name.upper()}": word for name, word in order.words.items()}
+    facts["FIRSTWATCH_IDEMPOTENCY_KEY"] = order.idempotency_key
     argv = [_template(part, order) for part in hook.run]
 
     async def send() -> str:
@@ -145,7 +196,7 @@ async def _command(order: RollbackOrder, _load_secret: LoadSecret) -> Send:
     return send
 
 
-async def _prefect_deployment(order: RollbackOrder, _load_secret: LoadSecret) -> Send:
+async def _prefect_deployment(order: Order, _load_secret: LoadSecret) -> Send:
     hook = order.hook.prefect_deployment
     assert hook is not None
     parameters = {k: _template(v, order) if isinstance(v, str) else v for k, v in hook.parameters.items()}
@@ -162,7 +213,7 @@ async def _prefect_deployment(order: RollbackOrder, _load_secret: LoadSecret) ->
     return send
 
 
-ADAPTERS: dict[str, Callable[[RollbackOrder, LoadSecret], Awaitable[Send]]] = {
+ADAPTERS: dict[str, Callable[[Order, LoadSecret], Awaitable[Send]]] = {
     "webhook": _webhook,
     "command": _command,
     "github_workflow": _github_workflow,
@@ -178,7 +229,7 @@ def _post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> Sen
     try:
         request = httpx.Request("POST", url, headers=headers, content=body)
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as problem:
-        raise NotDelivered(f"the rollback hook's URL or headers are not usable: {problem}", transient=False) from None
+        raise NotDelivered(f"the hook's URL or headers are not usable: {problem}", transient=False) from None
 
     async def send() -> str:
         try:
@@ -187,9 +238,9 @@ def _post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> Sen
                 text = await _first_words(response)
                 await response.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
-            raise NotDelivered(f"no connection to the rollback hook: {problem or type(problem).__name__}") from problem
+            raise NotDelivered(f"no connection to the hook: {problem or type(problem).__name__}") from problem
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as problem:
-            raise NotDelivered(f"the rollback hook cannot be asked: {problem}", transient=False) from problem
+            raise NotDelivered(f"the hook cannot be asked: {problem}", transient=False) from problem
         except (httpx.HTTPError, TimeoutError) as problem:
             raise Unclear(f"sent, but no answer within {timeout:g} s ({type(problem).__name__})") from problem
         return _judged(response.status_code, text)
@@ -198,14 +249,14 @@ def _post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> Sen
 
 
 def _judged(status: int, text: str) -> str:
-    """The hook's answer, if it took the rollback. Raises NotDelivered or Unclear."""
+    """The hook's answer, if it took the order. Raises NotDelivered or Unclear."""
     answer = f"{status} {text}".strip()
     if 200 <= status < 300:
         return answer
     if status in (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT):
         raise Unclear(f"a gateway gave up on it: {answer}")
     again = status >= 500 or status in (408, 425, 429)
-    raise NotDelivered(f"the rollback hook answered {answer}", transient=again)
+    raise NotDelivered(f"the hook answered {answer}", transient=again)
 
 
 async def _first_words(response: httpx.Response) -> str:
@@ -220,11 +271,10 @@ async def _first_words(response: httpx.Response) -> str:
     return text[:ANSWER_CHARS].decode(errors="replace")
 
 
-def _template(text: str, order: RollbackOrder) -> str:
-    """Fill in {service}, {version} and {release_id}; other braces stay as they are."""
-    for name in ("service", "version"):
-        text = text.replace(f"{{{name}}}", getattr(order.release, name))
-    return text.replace("{release_id}", order.release.id)
+def _template(text: str, order: Order) -> str:
+    """Fill in {service}, {version}, {release_id} and what else the order knows; other braces stay as they are."""
+    names = "|".join(order.words)
+    return re.sub(f"{{({names})}}", lambda found: order.words[found[1]], text)
 
 
 async def _secret(name: str, load_secret: LoadSecret) -> str:
