@@ -7,14 +7,16 @@ measured at a look, so they cannot disagree. `replay` does so for all looks up t
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from statistics import median
+
+import numpy as np
 
 from firstwatch.conditions import QUERY_NAMES, compile_condition
 from firstwatch.judges import JUDGES, Context, absence
-from firstwatch.model import Counts, Gauge, Judgement, Measurement, NoData, Outcome, Series, SourceError, Verdict
+from firstwatch.judges.base import scrape_interval
+from firstwatch.model import Counts, Judgement, Measurement, NoData, Outcome, Series, SourceError, Verdict
 from firstwatch.spec.models import Checkpoint, Objectives, Window
 from firstwatch.spec.signals import look_every, window_length
 from firstwatch.units import show_duration
@@ -79,8 +81,8 @@ class Measured:
 
     def until(self, now: float) -> Measured:
         """As it would have been answered at `now`."""
-        cut = {name: m.until(now) if isinstance(m, Counts | Gauge) else m for name, m in self.checkpoints.items()}
-        alive = None if self.alive is None else [t for t in self.alive if t <= now]
+        cut = {name: m.until(now) if isinstance(m, Series) else m for name, m in self.checkpoints.items()}
+        alive = None if self.alive is None else self.alive[: bisect_right(self.alive, now)]
         return Measured(cut, self.load.until(now) if self.load else None, alive)
 
 
@@ -229,8 +231,8 @@ def _stale(series: Series, now: float) -> NoData | None:
     """A series that ended a while ago is no data: an old good value proves nothing now."""
     if not len(series.at):
         return NoData("no sample", series.query)
-    every = median(b - a for a, b in pairwise(series.at)) if len(series.at) > 1 else STALE_SECONDS
     age = now - series.at[-1]
+    every = scrape_interval(np.asarray(series.at, dtype=float)) or STALE_SECONDS
     if age <= min(STALE_SCRAPES * every, STALE_SECONDS):
         return None
     return NoData(f"the newest sample is {show_duration(age)} old", series.query, series)

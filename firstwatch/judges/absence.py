@@ -50,6 +50,8 @@ def _longest_lull(scraped: Floats, total: Floats) -> float:
     """The longest time between requests in which there were scrapes that saw none, in seconds. A scrape that is missing
     is no lull: what came meanwhile is in the next one's count."""
     busy = np.flatnonzero(total > 0)
+    if len(busy) == busy[-1] - busy[0] + 1:
+        return 0.0  # every scrape saw some: the usual case, and this is looked at often
     lulls = np.diff(scraped[busy])[np.diff(busy) > 1]
     return float(lulls.max(initial=0.0))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class Context:
     alive: Sequence[float] | None = None  # when the source itself is known to have worked; None: not known
     condition: Condition | None = None  # the checkpoint's own, on `value`
     stable: Series | None = None  # the same signal of the version that the canary is compared with
+    worse: Literal["higher", "lower", "either"] = "higher"  # which way a gauge differs from the stable one's is bad
+    bound: float | None = None  # what a latency may be, in the series' own unit (seconds)
 
 
 Judge = Callable[[Series, Context], Judgement]
@@ -69,7 +72,13 @@ def judgement(
 
 def scrape_interval(at: Floats) -> float:
     """The usual distance of two samples in seconds (the median, so that a gap does not count); 0 for fewer than two."""
-    return float(np.median(np.diff(at))) if len(at) > 1 else 0.0
+    return median(at[1:] - at[:-1]) if len(at) > 1 else 0.0
+
+
+def median(x: Floats) -> float:
+    """As np.median, for the short arrays of a look, where its bookkeeping costs more than the sorting."""
+    x, half = np.sort(x), len(x) // 2
+    return float(x[half]) if len(x) % 2 else float((x[half - 1] + x[half]) / 2)
 
 
 def percent(ratio: float) -> str:

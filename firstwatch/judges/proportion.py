@@ -36,7 +36,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from firstwatch.judges.absence import absence
-from firstwatch.judges.base import Context, Floats, judgement, percent, scrape_interval
+from firstwatch.judges.base import Context, Floats, judgement, median, percent, scrape_interval
 from firstwatch.model import Counts, Judgement, Outcome, Series
 
 EXCESS = np.array([0.4, 1.0, 3.0, 9.0])  # r: 1.4, 2, 4 and 10 times what is allowed
@@ -94,7 +94,7 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
     cv2 = float((CV2 * rest + excess) / (rest + seen))
     clumps = 1 + max(0.0, excess) / max(expected.sum(), 1.0)  # variance over mean: so many bad events count as one
     upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - context.alpha / 2) * clumps / events)
-    was_bad = float(np.median(bad / total)) > context.limit
+    was_bad = median(bad / total) > context.limit
     return Before(min(max(cv2, CV2_LEAST), CV2_MOST), burst_length(bad / total - share), upper, was_bad)
 
 

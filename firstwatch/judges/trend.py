@@ -26,13 +26,13 @@ It takes samples over half a window to tell: with history from before the deploy
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from firstwatch.judges.base import Context, Flags, Floats, judgement, percent, scrape_interval
+from firstwatch.judges.base import Context, Flags, Floats, judgement, median, percent, scrape_interval
 from firstwatch.model import Counts, Gauge, Judgement, Outcome, Series
 from firstwatch.units import show_duration
 
@@ -53,14 +53,31 @@ class Growth:
 
     start: float
     steps: tuple[float, ...]
-    error: float  # of a step
     pace: float
     block_s: float
-    jumps: float  # the part of it that came in its two largest jumps
+    at: Floats = field(repr=False)
+    value: Floats = field(repr=False)
+    lowest: list[Floats] = field(repr=False)  # of each block, the samples whose mean is its floor
+    count: int  # samples of the shortest block
 
     @property
     def total(self) -> float:
         return sum(self.steps)
+
+    @property
+    def jumps(self) -> float:
+        """The part of it that came in its two largest jumps."""
+        return two_largest_jumps(self.value)
+
+    def error(self, window_s: float) -> float:
+        """Of a step. Worked out when asked for: most looks see no growth that needs it."""
+        left = _detrended(self.at, self.value)
+        # The mean of the lowest sixth of n samples scatters about as much as the mean of n / 3; a step is of two.
+        error = _scatter(left) * math.sqrt(6 / self.count) * widening(left)
+        # The floor of teeth is far surer than their height has it: in blocks of most of a tooth, its samples lie close.
+        if self.count >= 4 * PER_BLOCK and self.block_s >= 0.7 * TOOTH * window_s:
+            error = min(error, sum(_scatter(block - _mean(block)) for block in self.lowest) / BLOCKS)
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +98,19 @@ def trend(series: Series, context: Context) -> Judgement:
     if after.sum() < BLOCKS * PER_BLOCK or at[-1] - at[0] < ENOUGH * context.window_s * 0.98:
         why = f"{after.sum()} samples since the deploy, over too short a time to tell a leak from a wave"
         return judgement(Outcome.NOT_YET, why, context, series, sample=int(after.sum()))
-    level = max(float(np.median(value[after])), 1e-12)
+    level = max(median(value[after]), 1e-12)
     raw = value / level
-    cleared = without_load(at, raw, after, interval, context)
-    usual = usual_of(at, cleared, after, context)
     passed = context.now - context.deployed_at
     starts = [context.deployed_at + skip * passed for skip in (0.0, 0.25, 0.5)]
-    grown = [g for s in starts if (g := growth(at[after], cleared[after], s, context.now, context.window_s))]
-    # Load may acquit a gauge, never convict it: what was seen, uncleared, must rise too.
-    going_on = [
-        g
-        for g in grown
-        if grows_on(g, 0, usual, context)
-        and (seen := growth(at[after], raw[after], g.start, context.now, context.window_s))
-        and grows_on(seen, 0, usual, context)
-    ]
+    seen = [g for s in starts if (g := growth(at[after], raw[after], s, context.now, context.window_s))]
+    # Load may acquit a gauge, never convict it: what was seen, uncleared, must rise, or no more need be worked out.
+    if not any(grows_on(g, 0, context) for g in seen):
+        return _decide(series, context, seen, [], Usual(0.0, 0.0), int(after.sum()))
+    cleared = without_load(at, raw, after, interval, context)
+    usual = usual_of(at, cleared, after, context)
+    pairs = [(growth(at[after], cleared[after], g.start, context.now, context.window_s), g) for g in seen]
+    grown = [g for g, _ in pairs if g]
+    going_on = [g for g, was in pairs if g and all(grows_on(x, 0, context, usual.pace) for x in (g, was))]
     return _decide(series, context, grown, going_on, usual, int(after.sum()))
 
 
@@ -103,24 +118,27 @@ def without_load(at: Floats, value: Floats, after: Flags, interval: float, conte
     """The gauge as it would be at the usual load; unchanged where there is no load, or no clear dependence on it."""
     load = load_at(at, context.load, interval)
     known = np.isfinite(load)
-    if known.sum() < BLOCKS * PER_BLOCK or np.ptp(at[known]) < ENOUGH * context.window_s:
+    if known.sum() < BLOCKS * PER_BLOCK or at[known][-1] - at[known][0] < ENOUGH * context.window_s:
         return value
     # Connections follow the load at once and memory slowly; and the smoothed load is the surer one at low traffic.
     smooth = smoothed(load[known], max(2, round(SMOOTH * context.window_s / interval)))
-    fits = [_dependence(at[known], value[known], after[known], x) for x in (load[known], smooth)]
+    split = int(np.count_nonzero(~after[known]))
+    fits = [_dependence(at[known], value[known], split, x) for x in (load[known], smooth)]
     share, error, _ = min(fits, key=lambda fit: fit[2])
     if share < 3 * error:
         return value
     x = load[known] if fits[0][2] <= fits[1][2] else smooth
     cleared = value.copy()
-    cleared[known] -= share * (x - np.median(x))
+    cleared[known] -= share * (x - median(x))
     return cleared
 
 
-def _dependence(at: Floats, value: Floats, after: Flags, load: Floats) -> tuple[float, float, float]:
+def _dependence(at: Floats, value: Floats, split: int, load: Floats) -> tuple[float, float, float]:
     """Least squares of the gauge on load, besides a level and a growth of its own before and after the deploy (taken
     out of both first, by the theorem of Frisch, Waugh and Lovell): slope, its error, squares that are left."""
-    x, y = (np.concatenate([_detrended(at[~after], v[~after]), _detrended(at[after], v[after])]) for v in (load, value))
+    x, y = (
+        np.concatenate([_detrended(at[:split], v[:split]), _detrended(at[split:], v[split:])]) for v in (load, value)
+    )
     squares = max(float(x @ x), 1e-18)
     slope = float(x @ y) / squares
     left = y - slope * x
@@ -141,7 +159,8 @@ def load_at(at: Floats, load: Counts | None, interval: float) -> Floats:
     if load is None or not len(load.at):
         return np.full(len(at), np.nan)
     ends = np.asarray(load.at, dtype=float)
-    rate = np.asarray(load.total, dtype=float) / np.diff(np.concatenate([[load.since], ends])).clip(min=interval / 2)
+    starts = np.concatenate([[load.since], ends[:-1]])
+    rate = np.asarray(load.total, dtype=float) / np.maximum(ends - starts, interval / 2)
     nearest = np.searchsorted(ends, at - interval / 2).clip(max=len(ends) - 1)
     return np.where(np.abs(ends[nearest] - at) <= interval, rate[nearest], np.nan)
 
@@ -152,9 +171,9 @@ def usual_of(at: Floats, relative: Floats, after: Flags, context: Context) -> Us
     before, then = at[~after], relative[~after]
     if len(before) < BLOCKS * PER_BLOCK:
         return Usual(fall, 0.0)
-    low, high = np.quantile(then, [0.02, 0.98])
+    low, high = np.interp((0.02 * (len(then) - 1), 0.98 * (len(then) - 1)), np.arange(len(then)), np.sort(then))
     grown = growth(before, then, float(before[0]), float(before[-1]), context.window_s)
-    steady = grown is not None and min(grown.steps) > grown.error
+    steady = grown is not None and min(grown.steps) > 0 and min(grown.steps) > grown.error(context.window_s)
     return Usual(max(fall, float(high - low)), grown.pace if grown and steady else 0.0)
 
 
@@ -162,21 +181,16 @@ def growth(at: Floats, relative: Floats, start: float, end: float, window_s: flo
     """The floors of four blocks from start to end; None if the blocks are too short to tell anything."""
     block_s = (end - start) / BLOCKS
     edges = np.searchsorted(at, start + block_s * np.arange(BLOCKS + 1), side="right")
-    count = int(np.diff(edges).min())
+    count = int((edges[1:] - edges[:-1]).min())
     if block_s < SHORTEST * window_s * 0.999 or count < PER_BLOCK:
         return None
     lowest = [np.sort(relative[a:b])[: max(1, (b - a) // 6)] for a, b in pairwise(edges)]
-    floors = [float(block.mean()) for block in lowest]
-    left = _detrended(at[edges[0] : edges[-1]], relative[edges[0] : edges[-1]])
-    # The mean of the lowest sixth of n samples scatters about as much as the mean of n / 3; a step is of two.
-    error = float(left.std()) * math.sqrt(6 / count) * widening(left)
-    # The floor of teeth is far surer than their height has it: in blocks of most of a tooth, its samples lie close.
-    if count >= 4 * PER_BLOCK and block_s >= 0.7 * TOOTH * window_s:
-        error = min(error, float(np.mean([block.std() for block in lowest])))
-    slopes = sorted((floors[j] - floors[i]) / (j - i) for i in range(BLOCKS) for j in range(i + 1, BLOCKS))
+    floors = [_mean(block) for block in lowest]
+    slopes = sorted([(floors[j] - floors[i]) / (j - i) for i in range(BLOCKS) for j in range(i + 1, BLOCKS)])
     pace = (slopes[2] + slopes[3]) / 2 / block_s * window_s
     steps = tuple(b - a for a, b in pairwise(floors))
-    return Growth(start, steps, error, pace, block_s, two_largest_jumps(relative[edges[0] : edges[-1]]))
+    seen = slice(edges[0], edges[-1])
+    return Growth(start, steps, pace, block_s, at[seen], relative[seen], lowest, count)
 
 
 def two_largest_jumps(value: Floats) -> float:
@@ -198,9 +212,18 @@ def _detrended(at: Floats, value: Floats) -> Floats:
     """What is left of a straight line by least squares."""
     if not len(at):
         return value
-    time = at - at.mean()
-    slope = (time @ value) / max(time @ time, 1e-18)
-    return np.asarray(value - value.mean() - slope * time)
+    time = at - _mean(at)
+    slope = float(time @ value) / max(float(time @ time), 1e-18)
+    return np.asarray(value - _mean(value) - slope * time)
+
+
+def _mean(x: Floats) -> float:
+    return float(x.sum()) / len(x)
+
+
+def _scatter(left: Floats) -> float:
+    """The standard deviation of what has a mean of 0."""
+    return math.sqrt(float(left @ left) / len(left))
 
 
 def _decide(
@@ -233,14 +256,19 @@ def is_leak(g: Growth, usual: Usual, context: Context) -> bool:
     """The conditions of a failure, each with the error of a step allowed for."""
     whole_teeth = g.block_s >= 0.95 * TOOTH * context.window_s
     teeth = whole_teeth or g.total > TEETH * usual.swing
-    return teeth and min(g.steps) > 2 * g.error and grows_on(g, g.error, usual, context)
+    if not teeth:
+        return False
+    error = g.error(context.window_s)
+    return min(g.steps) > 2 * error and grows_on(g, error, context, usual.pace)
 
 
-def grows_on(g: Growth, error: float, usual: Usual, context: Context) -> bool:
-    """Whether it has grown, goes on faster than is all right, and in steps that are even and do not fade."""
+def grows_on(g: Growth, error: float, context: Context, usual: float = 0.0) -> bool:
+    """Whether it has grown, goes on faster than is all right, and in steps that are even and do not fade. `usual` is
+    its pace before the deploy."""
+    if g.pace - usual <= context.limit or g.total <= context.limit / 2:
+        return False
     even = min(g.steps) > EVEN * g.total / len(g.steps) > 0
-    much = g.pace - usual.pace > context.limit and g.total - g.jumps > context.limit / 2
-    return even and much and unslowed(g, error, context)
+    return even and unslowed(g, error, context) and g.total - g.jumps > context.limit / 2
 
 
 def unslowed(g: Growth, error: float, context: Context) -> bool:
