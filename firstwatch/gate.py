@@ -18,13 +18,18 @@ from typing import NamedTuple
 from firstwatch.expr import compile_gate_condition, limit_of
 from firstwatch.judges import JUDGES, Context
 from firstwatch.model import Judgement, Measurement, NoData, Outcome, SourceError, Verdict
-from firstwatch.spec.canary import Canary, CanaryMetric
+from firstwatch.spec.canary import (
+    KAYENTA,
+    Canary,
+    CanaryMetric,
+    count_of,
+    failures_allowed,
+    interval_of,
+    metrics_of,
+)
 from firstwatch.timeline import Reason, Ruling
 
-KAYENTA = "Kayenta score"  # the name of the metric that a Kayenta configuration stands for
 ERRORS_IN_A_ROW = 4  # that Argo bears where a metric does not say
-RETRY = 10.0  # seconds between two tries of a metric that has no interval
-USUAL_JUDGE_INTERVAL, USUAL_JUDGE_COUNT = 60.0, 15  # of a metric with a judge of ours
 PATIENCE = 120.0  # seconds, at least, that missing data are waited for beyond the metric's own time
 
 
@@ -92,28 +97,6 @@ def tally_of(outcomes: Sequence[Outcome]) -> Tally:
     for outcome in outcomes:
         tally = tally.after(outcome)
     return tally
-
-
-def failures_allowed(metric: CanaryMetric) -> int | None:
-    """How many measurements may fail in total; None: any number."""
-    if metric.failure_limit is None:
-        return None if metric.consecutive_failure_limit else 0
-    return None if metric.failure_limit < 0 else metric.failure_limit
-
-
-def count_of(metric: CanaryMetric) -> int:
-    """How many measurements are taken; 0: as many as it takes."""
-    if metric.count:
-        return metric.count
-    if metric.judge is not None:
-        return USUAL_JUDGE_COUNT
-    return 1 if metric.interval is None and not metric.consecutive_success_limit else 0
-
-
-def interval_of(metric: CanaryMetric) -> float:
-    """Seconds between two measurements."""
-    usual = USUAL_JUDGE_INTERVAL if metric.judge is not None else RETRY
-    return metric.interval if metric.interval is not None else usual
 
 
 def assess(metric: CanaryMetric, tally: Tally, terminating: bool = False) -> Phase:
@@ -274,21 +257,6 @@ class Due(NamedTuple):
 
     at: float
     numbers: Mapping[str, int]
-
-
-def metrics_of(canary: Canary) -> list[CanaryMetric]:
-    """All that the gate measures; a Kayenta configuration is one more metric."""
-    dry = [rule.metric_name for rule in canary.dry_run]
-    metrics = [m.model_copy(update={"dry_run": m.dry_run or _matches(dry, m.name)}) for m in canary.metrics]
-    if canary.kayenta is not None:
-        metrics.append(CanaryMetric(name=KAYENTA, interval=canary.kayenta.interval, count=canary.kayenta.count))
-    return metrics
-
-
-def _matches(patterns: Sequence[str], name: str) -> bool:
-    import re
-
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)

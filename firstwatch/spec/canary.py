@@ -6,6 +6,7 @@ Argo's are written as Argo writes them (`successCondition`), so that a metric ca
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -165,3 +166,45 @@ class Canary(ArgoModel):
     alpha: float = Field(
         0.001, gt=0, lt=0.5, description="chance that a healthy canary fails, over all judges of ours and all looks"
     )
+
+
+# ── what a file leaves open, filled in ───────────────────────────────────────────────────────────────────────
+
+KAYENTA = "Kayenta score"  # the name of the metric that a Kayenta configuration stands for
+RETRY = 10.0  # seconds between two tries of a metric that has no interval
+USUAL_JUDGE_INTERVAL, USUAL_JUDGE_COUNT = 60.0, 15  # of a metric with a judge of ours
+
+
+def failures_allowed(metric: CanaryMetric) -> int | None:
+    """How many measurements may fail in total; None: any number."""
+    if metric.failure_limit is None:
+        return None if metric.consecutive_failure_limit else 0
+    return None if metric.failure_limit < 0 else metric.failure_limit
+
+
+def count_of(metric: CanaryMetric) -> int:
+    """How many measurements are taken; 0: as many as it takes."""
+    if metric.count:
+        return metric.count
+    if metric.judge is not None:
+        return USUAL_JUDGE_COUNT
+    return 1 if metric.interval is None and not metric.consecutive_success_limit else 0
+
+
+def interval_of(metric: CanaryMetric) -> float:
+    """Seconds between two measurements."""
+    usual = USUAL_JUDGE_INTERVAL if metric.judge is not None else RETRY
+    return metric.interval if metric.interval is not None else usual
+
+
+def metrics_of(canary: Canary) -> list[CanaryMetric]:
+    """All that the gate measures; a Kayenta configuration is one more metric."""
+    dry = [rule.metric_name for rule in canary.dry_run]
+    metrics = [m.model_copy(update={"dry_run": m.dry_run or _matches(dry, m.name)}) for m in canary.metrics]
+    if canary.kayenta is not None:
+        metrics.append(CanaryMetric(name=KAYENTA, interval=canary.kayenta.interval, count=canary.kayenta.count))
+    return metrics
+
+
+def _matches(patterns: list[str], name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)

@@ -14,7 +14,7 @@ from firstwatch.conditions import (
     compile_expression,
 )
 from firstwatch.selector import SelectorError, is_plain, parse
-from firstwatch.spec import plan
+from firstwatch.spec import canary_findings, plan
 from firstwatch.spec.diagnostics import Finding, did_you_mean
 from firstwatch.spec.models import JUDGES, Check, Checkpoint, Service, Smoke
 from firstwatch.spec.signals import LEAST_LOOK, window_length
@@ -34,7 +34,9 @@ def findings(service: Service) -> Iterator[Finding]:
     yield from _objectives(service)
     yield from _signals(service)
     yield from _window(service)
+    yield from canary_findings.findings(service)
     yield from _rollback(service)
+    yield from _on_inconclusive(service)
     yield from _alerts(service)
 
 
@@ -289,6 +291,26 @@ def _rollback(service: Service) -> Iterator[Finding]:
         yield from _url(("rollback", "webhook", "url"), rollback.webhook.url)
     if rollback.github_workflow is not None:
         yield from _url(("rollback", "github_workflow", "api_url"), rollback.github_workflow.api_url)
+
+
+def _on_inconclusive(service: Service) -> Iterator[Finding]:
+    policy = service.on_inconclusive
+    if policy is None:
+        return
+    for key, wanted in (("do", policy.do), ("otherwise", policy.otherwise)):
+        if wanted == "rollback" and service.rollback is None:
+            yield Finding(
+                ("on_inconclusive", key),
+                "on_inconclusive rolls back, and the file names no way to",
+                "add rollback, or choose another answer",
+                needs=("on_inconclusive", "rollback"),
+            )
+    if policy.do != "ask" and (policy.model_fields_set & {"within", "otherwise"}):
+        yield Finding(
+            ("on_inconclusive",), "`within` and `otherwise` belong to ask", "take them out, or write do: ask"
+        )
+    if policy.within < 1:
+        yield Finding(("on_inconclusive", "within"), "`within` must be 1s or longer", "for example 1h")
 
 
 def _alerts(service: Service) -> Iterator[Finding]:
