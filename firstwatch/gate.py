@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from firstwatch.expr import compile_gate_condition, limit_of
 from firstwatch.judges import JUDGES, Context
-from firstwatch.model import Judgement, Measurement, NoData, Outcome, SourceError, Verdict
+from firstwatch.model import Judgement, Measurement, NoData, Outcome, SourceError, Values, Verdict
 from firstwatch.spec.canary import (
     KAYENTA,
     Canary,
@@ -142,17 +142,6 @@ def settled(metric: CanaryMetric, tally: Tally) -> Phase:
 
 
 # ── one measurement ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """What a query gave at a time: a number, several (a vector, or a matrix laid flat), or None for nothing at all.
-    `sample` is the number of requests since the measurement before, where the metric asks for some."""
-
-    at: float
-    result: float | tuple[float, ...] | None
-    query: str = ""
-    sample: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

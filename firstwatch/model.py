@@ -104,6 +104,17 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """What a query gave at a time: a number, several (a vector, or a matrix laid flat), or None for nothing at all.
+    `sample` is the number of requests since the measurement before, where the metric asks for some."""
+
+    at: float
+    result: float | tuple[float, ...] | None
+    query: str = ""
+    sample: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NoData:
     """The source answered and had nothing (an empty vector, a NaN, no sample in the range, none of late). `last` is
     what it had before it fell silent, so that a service that is gone can be told from one that never was."""

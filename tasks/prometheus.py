@@ -15,7 +15,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -31,7 +31,7 @@ from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util.retry import Retry
 
 from firstwatch import series
-from firstwatch.model import Gauge, Measurement, NoData, SourceError
+from firstwatch.model import Gauge, Measurement, NoData, SourceError, Values
 from firstwatch.redaction import Secret
 from firstwatch.selector import Selector, SelectorError, is_plain, parse
 from firstwatch.series import LOOK_BACK, RawSeries
@@ -159,6 +159,25 @@ class PrometheusSource:
 
         return await self._guarded(measure, promql, deadline)
 
+    async def values(self, promql: str, at: float, *, deadline: float | None = None) -> Values | SourceError:
+        """Whatever numbers a query gives at `at`: one (a scalar), or as many as it has series (none, perhaps)."""
+
+        async def measure(ends: float) -> Values:
+            result = await self._ask(partial(self._server.custom_query, promql, params={"time": at, **_WHOLE}), ends)
+            return Values(at, _numbers(result), promql)
+
+        return await self._guarded(measure, promql, deadline)
+
+    async def values_over(
+        self, promql: str, since: float, until: float, step: float, *, deadline: float | None = None
+    ) -> list[RawSeries] | SourceError:
+        """The series that a query gives, evaluated at `since` and every `step` seconds after it. NaN is kept."""
+
+        async def measure(ends: float) -> list[RawSeries]:
+            return await self._evaluated(promql, since, until, ends, step)
+
+        return await self._guarded(measure, promql, deadline)
+
     async def alive(
         self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
     ) -> Sequence[float] | None:
@@ -186,14 +205,15 @@ class PrometheusSource:
         question = partial(self._server.custom_query_range, promql, start, end, f"{step:g}", params=exact)
         return _all_series(await self._ask(question, ends))
 
-    async def _guarded(self, measure: Callable[[float], Any], query: str, deadline: float | None) -> Measurement:
+    async def _guarded(
+        self, measure: Callable[[float], Awaitable[T]], query: str, deadline: float | None
+    ) -> T | SourceError:
         """Measures until `deadline` at most; whatever goes wrong is a SourceError without secrets."""
         left = _PATIENCE * self._access.timeout if deadline is None else deadline - time.time()
         try:
-            measured: Measurement = await measure(time.monotonic() + left)
+            return await measure(time.monotonic() + left)
         except (Refusal, SelectorError) as refusal:
             return SourceError(self._redactor.text(str(refusal)), query)
-        return measured
 
     async def _ask(self, question: Callable[..., Any], ends: float) -> Any:
         """Asks until there is an answer, a refusal that will not pass, or no time left. Raises Refusal."""
@@ -252,6 +272,16 @@ def _one_value(result: Any, promql: str) -> Measurement:
     if not math.isfinite(value):
         return NoData(f"the query gives {value}", promql)
     return Gauge((at,), (value,), promql)
+
+
+def _numbers(result: Any) -> float | tuple[float, ...]:
+    """An instant query's numbers: a scalar's, or those of all series in the server's order. Raises Refusal."""
+    try:
+        if result and not isinstance(result[0], dict):
+            return float(result[1])
+        return tuple(float(entry["value"][1]) for entry in result)
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise Refusal("the query gives a range, a histogram or a text where numbers are expected") from None
 
 
 def _plain(selector: Selector | str) -> Selector:
