@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
 from firstwatch.spec.canary import Canary
 from firstwatch.spec.hooks import Rollback
+from firstwatch.spec.inconclusive import InconclusivePolicy
 
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -255,4 +256,7 @@ class Service(Model):
     )
     canary: Canary | None = Field(None, description="the gate that a canary must pass before it gets more traffic")
     rollback: Rollback | None = Field(None, description="how the old version is brought back")
+    on_inconclusive: InconclusivePolicy = Field(
+        None, description="what is done where nothing is proven; left out: the run ends as Failed(Inconclusive)"
+    )
     alerts: Alerts = Field(default_factory=Alerts, description="who is told")

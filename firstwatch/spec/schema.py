@@ -11,12 +11,15 @@ _STRICTER_THAN_TEXT = {"integer", "number", "boolean"}
 
 
 def schema() -> dict[str, Any]:
-    """As plain JSON values. Every value may also be written as `${NAME:-default}`, and the window as a plain list."""
+    """As plain JSON values. Every value may also be written as `${NAME:-default}`, the window as a plain list,
+    and what is done on inconclusive as a plain word."""
     made = Service.model_json_schema(by_alias=True)
     window = made["properties"]["window"]
     reference = window.pop("$ref", None) or window.pop("allOf")[0]["$ref"]
     checkpoints = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Checkpoint"}}
     window["anyOf"] = [checkpoints, {"$ref": reference}]
+    policy = made["properties"]["on_inconclusive"]
+    policy["anyOf"].insert(0, made["$defs"]["OnInconclusive"]["properties"]["do"])
     for model in (made, *made["$defs"].values()):
         model.pop("title", None)
         model["properties"] = {name: _property(part) for name, part in model.get("properties", {}).items()}

@@ -22,7 +22,6 @@ Loc = tuple[str | int, ...]
 
 _LATER: tuple[tuple[str, ...], ...] = (
     ("synthetic",),
-    ("on_inconclusive",),
     ("smoke", "pytest"),
     ("alerts", "open"),
     ("alerts", "close"),

@@ -1,4 +1,4 @@
-"""A canary is promoted at most once per step and release, and never once its rollback has begun. Real server and hook."""
+"""A canary is promoted at most once per step and release, and never once its rollback has begun. Real server."""
 
 from __future__ import annotations
 

@@ -92,6 +92,20 @@ CASES = [
         "secret:NAME",
     ),
     Case("later", HEAD + "canary: {} # <<\n", "this version of Firstwatch does not have `canary` yet", "take it out"),
+    Case("unknown policy", HEAD + "on_inconclusive: aks # <<\n", "`do` cannot be 'aks'", "did you mean ask?"),
+    Case(
+        "a rollback that nobody can do",
+        HEAD + "on_inconclusive: {do: ask, otherwise: rollback} # <<\n",
+        "on_inconclusive rolls back, and the file names no way to",
+        "add rollback",
+    ),
+    Case(
+        "a deadline for nobody",
+        HEAD + "on_inconclusive: {do: proceed, within: 1h} # <<\n",
+        "`within` and `otherwise` belong to ask",
+        "do: ask",
+    ),
+    Case("no time to answer", HEAD + "on_inconclusive: {do: ask, within: 10ms} # <<\n", "must be 1s or longer", "1h"),
     Case("later: smoke.pytest", HEALTH + EXPECT + "  pytest: tests # <<\n", "does not have `smoke.pytest` yet", "take"),
     Case("later: alerts", HEAD + "alerts:\n  remind: 1h # <<\n", "does not have `alerts.remind` yet", "take it out"),
     # ── URLs ──
