@@ -1,0 +1,179 @@
+"""Labelled releases as a Prometheus would have scraped them, written as OpenMetrics.
+
+A release is one value of the label `svc`: an hour before its deploy and 36 minutes after it, scraped every 15 s. All
+are deployed at the same moment. What happens to them is that of bench/releases.py: its kinds bend a `World`, and here
+the requests of that world are drawn, counted and exposed as client libraries expose them: counters that start anew
+with each process (a deploy starts one), a histogram's buckets, gauges, and `up` at every scrape, well or in vain.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bench import releases
+from bench.releases import STEP, Floats, Traffic, World, invented
+
+DEPLOYED_AT = 1767225600  # 2026-01-01T00:00:00Z
+BEFORE, AFTER = 3600.0, 2160.0
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, as client libraries have them
+TAIL = 2.0  # seconds: how long a request of `World.tail` takes
+POOL = 50  # connections, at most
+LOAD_EVERY = 300.0  # seconds between the rows of a file of real traffic
+
+Bend = Callable[[World], None]
+Bends = Mapping[str, Bend]
+
+_USUAL_HEALTHY = {
+    "plain", "cold_start", "blip", "big_warm_up", "tall_sawtooth", "traffic_ramp", "scrape_gap", "one_in_ten",
+    "noisy_dependency", "traffic_drop",
+}  # fmt: skip
+_USUAL_BAD = {
+    "errors_1.5", "errors_4", "errors_20", "errors_late", "slow_1.4", "slow_3", "slow_late", "slow_tail", "leak_fast",
+    "leak_slow", "pool_leak", "down",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Kinds of release under one heading: those that fool naive gates, and those that are bad."""
+
+    title: str
+    healthy: Bends
+    bad: Bends
+
+
+def _kinds(title: str, usual: bool) -> Kinds:
+    def chosen(named: set[str], *of: Bends) -> dict[str, Bend]:
+        return {name: bend for bends in of for name, bend in bends.items() if (name in named) is usual}
+
+    return Kinds(
+        title,
+        chosen(_USUAL_HEALTHY, releases.HEALTHY, releases.OTHER_HEALTHY),
+        chosen(_USUAL_BAD, releases.BAD, releases.OTHER_BAD),
+    )
+
+
+USUAL = _kinds("usual kinds", usual=True)
+FURTHER = _kinds("further kinds", usual=False)
+
+
+# ── what was scraped ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series' samples. `at` is seconds since the deploy."""
+
+    name: str
+    labels: Mapping[str, str]
+    at: Floats
+    value: Floats
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A release with its label. `onset` is when the fault begins, in seconds after the deploy; None: it is healthy."""
+
+    service: str
+    kind: str
+    onset: float | None
+    scraped: Sequence[Series] = field(repr=False)
+
+
+def labelled(rng: np.random.Generator, kinds: Kinds, count: int, traffic: Traffic = invented) -> list[Labelled]:
+    """So many releases, half of them healthy, of each kind in turn."""
+    healthy, bad = islice(cycle(kinds.healthy.items()), count // 2), islice(cycle(kinds.bad.items()), -(-count // 2))
+    prefix = kinds.title.split()[0]
+    return [release(rng, f"{prefix}{i:03}", *one, traffic) for i, one in enumerate([*healthy, *bad])]
+
+
+def release(rng: np.random.Generator, service: str, kind: str, bend: Bend, traffic: Traffic = invented) -> Labelled:
+    w = World.healthy(rng, before=BEFORE, after=AFTER, traffic=traffic)
+    bend(w)
+    return Labelled(service, kind, w.onset, list(_scraped(w, service)))
+
+
+def _scraped(w: World, service: str) -> Iterator[Series]:
+    n = len(w.t)
+    requests = w.rng.poisson(np.maximum(w.rps, 0) * STEP)
+    # The error rate scatters from scrape to scrape, as that of real dependencies does.
+    errors = w.rng.binomial(requests, np.clip(w.p_err * w.rng.gamma(4, 0.25, n), 0, 1))
+    seen = w.scraped
+
+    def series(name: str, value: NDArray[np.generic], where: NDArray[np.bool_] = seen, **labels: str) -> Series:
+        return Series(name, {"svc": service, **labels}, w.t[where], value[where].astype(float))
+
+    yield series("http_requests_total", _counter(w, requests - errors), status="200")
+    yield series("http_requests_total", _counter(w, errors), status="500")
+    for le, within in zip((*map(str, BOUNDS), "+Inf"), _within(w, requests), strict=True):
+        yield series("http_request_duration_seconds_bucket", _counter(w, within), le=le)
+    yield series("process_resident_memory_bytes", w.memory)
+    yield series("db_pool_connections_in_use", np.clip(np.round(w.pool), 0, POOL))
+    yield series("up", seen, where=np.ones(n, bool))
+
+
+def _within(w: World, requests: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the requests took up to each bound, the last one infinite: bounds × samples."""
+    shares = np.diff(ndtr(np.log(np.divide.outer(BOUNDS, w.median)) / w.sigma), axis=0, prepend=0)
+    shares = np.vstack([shares, np.maximum(1 - shares.sum(axis=0), 0)])
+    slow = w.rng.binomial(requests, np.clip(w.tail, 0, 1))
+    cells = w.rng.multinomial(requests - slow, (shares / shares.sum(axis=0)).T).T
+    cells[np.searchsorted(BOUNDS, TAIL)] += slow
+    return np.cumsum(cells, axis=0)
+
+
+def _counter(w: World, each: NDArray[np.int64]) -> Floats:
+    """The running total, from zero with each process: the new release's, and that of a restart."""
+    running = np.cumsum(each)
+    for began in sorted({0.0, w.reset}):
+        running = running - np.where(w.t > began, running[np.searchsorted(w.t, began, side="right") - 1], 0)
+    return running.astype(float)
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_FAMILIES = {"http_requests_total": "http_requests counter"}
+
+
+def write_openmetrics(releases: Iterable[Labelled], path: Path) -> None:
+    """All series of all releases, family by family."""
+    by_name: dict[str, list[Series]] = {}
+    for one in releases:
+        for series in one.scraped:
+            by_name.setdefault(series.name, []).append(series)
+    with path.open("w") as file:
+        for name, found in by_name.items():
+            if not name.endswith("_bucket"):  # a histogram without _sum and _count is none
+                file.write(f"# TYPE {_FAMILIES.get(name, f'{name} gauge')}\n")
+            for series in found:
+                labels = ",".join(f'{k}="{v}"' for k, v in series.labels.items())
+                points = zip(series.value.tolist(), (series.at + DEPLOYED_AT).tolist(), strict=True)
+                file.writelines(f"{name}{{{labels}}} {value:.0f} {at:.0f}\n" for value, at in points)
+        file.write("# EOF\n")
+
+
+def traffic_of(path: Path) -> Traffic:
+    """The load of a real service, from a CSV file with a column `value` and a row every five minutes: any stretch of
+    it. Numenta's realAWSCloudWatch/elb_request_count.csv is such a file."""
+    with path.open() as file:
+        real = np.array([float(row["value"]) for row in csv.DictReader(file)])
+    real = real[real > 0]
+
+    def stretch(rng: np.random.Generator, n: int) -> Floats:
+        rows = int(n * STEP // LOAD_EVERY) + 2
+        if len(real) <= rows:
+            raise ValueError(f"{path}: {len(real)} rows of traffic are too few; {rows + 1} are needed")
+        start = int(rng.integers(0, len(real) - rows))
+        part = real[start : start + rows]
+        curve = np.interp(np.arange(n) * STEP / LOAD_EVERY, np.arange(rows), part)
+        return np.asarray(curve / curve.mean())
+
+    return stretch
