@@ -42,10 +42,13 @@ class Look:
     grace: bool = False
 
 
-def looks(window: Window, deployed_at: float) -> list[Look]:
-    """All looks, ascending: at each checkpoint, every `look_every` between and at the end, and those of the grace."""
-    end, every = window_length(window), look_every(window)
-    last, eps = end * (1 + GRACE), every / 1000
+def looks(window: Window, deployed_at: float, until: float | None = None) -> list[Look]:
+    """All looks, ascending: at each checkpoint, every `look_every` between and at the end, and those of the grace.
+
+    `until` (Unix seconds): the window is watched on until then, because its verdict was open.
+    """
+    end, every = _end(window, deployed_at, until), look_every(window)
+    last, eps = end + GRACE * window_length(window), every / 1000
     moments = {c.at for c in window.checkpoints} | {end} | {i * every for i in range(int((last + eps) / every) + 1)}
     return [
         Look(
@@ -56,6 +59,11 @@ def looks(window: Window, deployed_at: float) -> list[Look]:
         )
         for t in _apart(sorted(moments), eps)
     ]
+
+
+def _end(window: Window, deployed_at: float, until: float | None) -> float:
+    """Seconds from the deploy to the window's end, or to where it is watched on."""
+    return window_length(window) if until is None else max(window_length(window), until - deployed_at)
 
 
 def _apart(moments: Sequence[float], least: float) -> Iterator[float]:
@@ -81,7 +89,7 @@ class Measured:
 
     def until(self, now: float) -> Measured:
         """As it would have been answered at `now`."""
-        cut = {name: m.until(now) if isinstance(m, Series) else m for name, m in self.checkpoints.items()}
+        cut = {n: m if isinstance(m, NoData) else m.until(now) for n, m in self.checkpoints.items()}
         alive = None if self.alive is None else self.alive[: bisect_right(self.alive, now)]
         return Measured(cut, self.load.until(now) if self.load else None, alive)
 
@@ -131,6 +139,7 @@ class Watch:
     deployed_at: float
     states: Mapping[str, State] = field(default_factory=dict)
     now: float | None = None  # the last look
+    until: float | None = None  # watched on until then, beyond the window's own end (Unix seconds)
 
     def after(self, look: Look, measured: Measured) -> Watch:
         """With the judgements of one look added."""
@@ -148,6 +157,10 @@ class Watch:
         except Exception as error:  # one judge at fault must not end the watch of the others
             return Judgement(Outcome.ERROR, f"the judge could not tell: {error}", now, query=measurement.query)
 
+    def watched_on(self, until: float) -> Watch:
+        """The same, watched on until that moment (Unix seconds): only then is it called healthy."""
+        return dataclasses.replace(self, until=until)
+
     @property
     def ruling(self) -> Ruling:
         """What it comes to so far. A proven failure is unhealthy at once; healthy is only said at the end."""
@@ -156,11 +169,12 @@ class Watch:
         failures = sorted((s.failed for s in self.states.values() if s.failed), key=lambda j: j.at)
         if failures:
             return Ruling(Verdict.UNHEALTHY, self._reasons(failed=True), failures[0].at, final=True)
-        ended = now >= self.deployed_at + window_length(self.window) - look_every(self.window) / 1000
+        end = self.deployed_at + _end(self.window, self.deployed_at, self.until)
+        ended = now >= end - look_every(self.window) / 1000
         passed = all((s := self.states.get(n)) and s.last and s.last.outcome is Outcome.PASS for n in names)
         if ended and passed and names:
             return Ruling(Verdict.HEALTHY, self._reasons(), now, final=True)
-        last_grace = self.deployed_at + (1 + GRACE) * window_length(self.window) - look_every(self.window)
+        last_grace = end + GRACE * window_length(self.window) - look_every(self.window)
         over = ended and now >= last_grace  # no further look fits in
         return Ruling(Verdict.INCONCLUSIVE, self._reasons(), now, final=over)
 
@@ -180,7 +194,7 @@ def context_of(
     window: Window, checkpoint: Checkpoint, objectives: Objectives, deployed_at: float, now: float, measured: Measured
 ) -> Context:
     """What the checkpoint's judge is told. Alpha is shared out evenly: a further signal adds no false rollback."""
-    limit, words = _limit(checkpoint, objectives)
+    limit, words = allowed(checkpoint.signal, checkpoint.judge, objectives, checkpoint.quantile, checkpoint.limit)
     return Context(
         now=now,
         deployed_at=deployed_at,
@@ -196,19 +210,25 @@ def context_of(
     )
 
 
-def _limit(checkpoint: Checkpoint, objectives: Objectives) -> tuple[float, str]:
-    """What is allowed, and what is counted or shown."""
-    if checkpoint.signal == "errors":
+def allowed(
+    signal: str | None,
+    judge: str | None,
+    objectives: Objectives,
+    quantile: str | None = None,
+    limit: float | None = None,
+) -> tuple[float, str]:
+    """What is allowed of a signal, and what is counted or shown."""
+    if signal == "errors":
         return 1 - objectives.availability, "requests failed"
-    if checkpoint.signal == "latency":
-        quantile = checkpoint.quantile or next(iter(objectives.latency))
+    if signal == "latency":
+        quantile = quantile or next(iter(objectives.latency))
         bound = objectives.latency[quantile]
         # p95 ≤ 500ms: at most 5 % of the requests take longer than 500 ms. p999 is 99.9 %.
         return 1 - float(f"0.{quantile[1:]}"), f"requests took longer than {show_duration(bound)}"
-    if checkpoint.signal is None:
+    if signal is None:
         return 0.0, "value"
-    usual = GROWTH[checkpoint.signal].get(checkpoint.judge or "trend", 0.0)
-    return checkpoint.limit if checkpoint.limit is not None else usual, checkpoint.signal.replace("_", " ")
+    usual = GROWTH[signal].get(judge or "trend", 0.0)
+    return limit if limit is not None else usual, signal.replace("_", " ")
 
 
 def _judge(measurement: Measurement, checkpoint: Checkpoint, context: Context) -> Judgement:
@@ -243,7 +263,7 @@ def replay(measured: Measured, watch: Watch, until: float) -> Watch:
 
     `watch` may have seen looks already (a run that was killed): only later ones are taken.
     """
-    for look in looks(watch.window, watch.deployed_at):
+    for look in looks(watch.window, watch.deployed_at, watch.until):
         if watch.now is not None and look.at <= watch.now:
             continue
         if look.at > until or watch.ruling.final:

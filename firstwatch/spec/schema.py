@@ -19,7 +19,8 @@ def schema() -> dict[str, Any]:
     checkpoints = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Checkpoint"}}
     window["anyOf"] = [checkpoints, {"$ref": reference}]
     policy = made["properties"]["on_inconclusive"]
-    policy["anyOf"].insert(0, made["$defs"]["OnInconclusive"]["properties"]["do"])
+    words = made["$defs"]["OnInconclusive"]["properties"]["do"]["enum"]
+    policy["anyOf"].insert(0, {"type": "string", "enum": words})
     for model in (made, *made["$defs"].values()):
         model.pop("title", None)
         model["properties"] = {name: _property(part) for name, part in model.get("properties", {}).items()}

@@ -117,6 +117,43 @@ def test_a_source_that_was_away_in_mid_window_does_no_harm_and_at_the_end_gets_a
     assert (state.ruling.verdict, state.ruling.decided_at) == (Verdict.HEALTHY, DEPLOYED + 1845)
 
 
+ON = DEPLOYED + 3000  # somebody said at T+35m: keep watching until T+50m
+
+
+def on_until(on: float, bad_after: float = float("inf"), killed_at: float = 0.0) -> Watch:
+    """The window's end had an unreachable source; then it is watched on, with the source back."""
+    state = watch()
+    lost = dict.fromkeys(NAMES, SourceError("connection refused"))
+    for look in looks(DEFAULT, DEPLOYED):
+        state = state.after(look, Measured(lost))
+    assert (state.ruling.verdict, state.ruling.final) == (Verdict.INCONCLUSIVE, True)
+    n = 120 + 250  # until T+62m
+    bad = [60.0 if DEPLOYED - 1800 + 15 * (i + 1) > bad_after else 0.0 for i in range(n)]
+    seen = {"error rate": counts(bad, 300, first=DEPLOYED - 1800)}
+    seen["p95 latency"] = counts([3.0] * n, 300, first=DEPLOYED - 1800)
+    memory = gauge([4e8 + i % 7 * 1e5 for i in range(n)], first=DEPLOYED - 1800)
+    pool = gauge([6.0 + i % 3 for i in range(n)], first=DEPLOYED - 1800)
+    whole = measured(**{**seen, "memory trend": memory, "memory creep": memory, "DB connections": pool})
+    if killed_at:
+        state = replay(whole, state.watched_on(on), killed_at)
+        state = dataclasses.replace(watch(), states=state.states, now=state.now)  # what a journal holds
+    return replay(whole, state.watched_on(on), DEPLOYED + 7200)
+
+
+@pytest.mark.parametrize("killed_at", [0.0, DEPLOYED + 2500])
+def test_watched_on_it_is_healthy_at_the_later_end_only(killed_at: float) -> None:
+    more = [look.at for look in looks(DEFAULT, DEPLOYED, ON)]
+    assert more[: 1 + 128] == [look.at for look in looks(DEFAULT, DEPLOYED)], "what has been looked at stays as it is"
+    assert more[-1] == ON + 120
+    ruling = on_until(ON, killed_at=killed_at).ruling
+    assert (ruling.verdict, ruling.decided_at, ruling.final) == (Verdict.HEALTHY, ON, True)
+
+
+def test_watched_on_a_failure_is_found_at_once() -> None:
+    ruling = on_until(ON, bad_after=DEPLOYED + 2400).ruling
+    assert ruling.verdict is Verdict.UNHEALTHY and DEPLOYED + 2400 < ruling.decided_at < DEPLOYED + 2550
+
+
 def test_nothing_watched_is_inconclusive() -> None:
     ruling = watch().ruling
     assert ruling.verdict is Verdict.INCONCLUSIVE
