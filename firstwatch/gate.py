@@ -12,152 +12,57 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from firstwatch.expr import compile_gate_condition, limit_of
 from firstwatch.judges import JUDGES, Context
-from firstwatch.model import Judgement, Measurement, NoData, Outcome, SourceError, Values, Verdict
+from firstwatch.model import Counts, Judgement, Measurement, NoData, Outcome, Series, SourceError, Values, Verdict
 from firstwatch.spec.canary import (
     KAYENTA,
     Canary,
     CanaryMetric,
     count_of,
-    failures_allowed,
     interval_of,
     metrics_of,
 )
-from firstwatch.timeline import Reason, Ruling
+from firstwatch.spec.models import Objectives, Window
+from firstwatch.tally import Phase, settled, tally_of
+from firstwatch.timeline import Reason, Ruling, allowed
 
-ERRORS_IN_A_ROW = 4  # that Argo bears where a metric does not say
 PATIENCE = 120.0  # seconds, at least, that missing data are waited for beyond the metric's own time
-
-
-class Phase(StrEnum):
-    """How a metric stands, in Argo's words, from good to bad."""
-
-    SUCCESSFUL = "Successful"
-    RUNNING = "Running"
-    INCONCLUSIVE = "Inconclusive"
-    ERROR = "Error"
-    FAILED = "Failed"
-
-
-def is_worse(current: Phase, new: Phase) -> bool:
-    """Whether `new` is worse than `current`."""
-    order = list(Phase)
-    return order.index(new) > order.index(current)
-
-
-def worst(phases: Sequence[Phase]) -> Phase:
-    """What several metrics come to: the worst of them; still running while any runs and none has failed."""
-    ended = max(phases, key=list(Phase).index)
-    return Phase.RUNNING if ended is Phase.SUCCESSFUL and Phase.RUNNING in phases else ended
-
-
-# ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """A metric's counters. `count` is what uses up the metric's count: errors and missing data do not."""
-
-    count: int = 0
-    successful: int = 0
-    failed: int = 0
-    inconclusive: int = 0
-    error: int = 0
-    no_data: int = 0
-    consecutive_success: int = 0
-    consecutive_failure: int = 0
-    consecutive_error: int = 0
-
-    def after(self, outcome: Outcome) -> Tally:
-        """With one more measurement. No data and errors neither lengthen nor break a row of failures."""
-        t = dataclasses.replace
-        match outcome:
-            case Outcome.PASS:
-                row = self.consecutive_success + 1
-                more = t(self, successful=self.successful + 1, consecutive_success=row, consecutive_failure=0)
-            case Outcome.FAIL:
-                row = self.consecutive_failure + 1
-                more = t(self, failed=self.failed + 1, consecutive_success=0, consecutive_failure=row)
-            case Outcome.NOT_YET:
-                more = t(self, inconclusive=self.inconclusive + 1, consecutive_success=0, consecutive_failure=0)
-            case Outcome.NO_DATA:
-                return t(self, no_data=self.no_data + 1, consecutive_success=0, consecutive_error=0)
-            case Outcome.ERROR:
-                row = self.consecutive_error + 1
-                return t(self, error=self.error + 1, consecutive_error=row, consecutive_success=0)
-        return t(more, count=self.count + 1, consecutive_error=0)
-
-
-def tally_of(outcomes: Sequence[Outcome]) -> Tally:
-    tally = Tally()
-    for outcome in outcomes:
-        tally = tally.after(outcome)
-    return tally
-
-
-def assess(metric: CanaryMetric, tally: Tally, terminating: bool = False) -> Phase:
-    """How a metric with these counters stands, as Argo says, but for what Argo does not have:
-
-    `consecutive_failure_limit`; the row that is open when the count is reached is measured to its end, and a metric
-    that failed more often than not, though never so often in a row, is inconclusive. And an early end (`terminating`)
-    before anything is decided is inconclusive, where Argo calls it a success.
-    """
-    allowed, row, enough = failures_allowed(metric), metric.consecutive_failure_limit, metric.consecutive_success_limit
-    if (allowed is not None and tally.failed > allowed) or (row and tally.consecutive_failure >= row):
-        return Phase.FAILED
-    if tally.inconclusive > metric.inconclusive_limit:
-        return Phase.INCONCLUSIVE
-    borne = ERRORS_IN_A_ROW if metric.consecutive_error_limit is None else metric.consecutive_error_limit
-    if tally.consecutive_error > borne:
-        return Phase.ERROR
-    if enough and tally.consecutive_success >= enough:
-        return Phase.SUCCESSFUL
-    wanted = count_of(metric)
-    if wanted and tally.count >= wanted:
-        if enough:
-            return Phase.FAILED if allowed is None else Phase.INCONCLUSIVE
-        if row and tally.consecutive_failure:
-            return Phase.INCONCLUSIVE if terminating else Phase.RUNNING
-        return Phase.INCONCLUSIVE if row and allowed is None and tally.failed > tally.successful else Phase.SUCCESSFUL
-    return Phase.INCONCLUSIVE if terminating else Phase.RUNNING
-
-
-def settled(metric: CanaryMetric, tally: Tally) -> Phase:
-    """How the metric stands; or, where no measurement that is still to come can change it, how it will end."""
-    phase, left = assess(metric, tally), count_of(metric) - tally.count
-    if phase is not Phase.RUNNING or left <= 0 or metric.consecutive_failure_limit:
-        return phase
-    may_be_neither = bool(metric.success_condition and metric.failure_condition)
-    if may_be_neither and tally.inconclusive + left > metric.inconclusive_limit:
-        return phase
-    allowed, enough = failures_allowed(metric), metric.consecutive_success_limit
-    if enough:
-        out_of_reach = tally.consecutive_success + left < enough
-        return Phase.FAILED if out_of_reach and allowed is None else phase
-    return Phase.SUCCESSFUL if allowed is None or tally.failed + left <= allowed else phase
 
 
 # ── one measurement ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """What a judge of ours sees: the canary's series and, where it compares, the stable version's."""
+class Seen:
+    """What the source knows of a metric that a judge of ours decides: the canary's series and, where they are compared,
+    the stable version's; the canary's requests; when the source itself is known to have worked."""
 
     canary: Measurement
-    stable: Measurement | None
-    context: Context
+    stable: Measurement | None = None
+    load: Counts | None = None
+    alive: Sequence[float] | None = None
+
+    def until(self, now: float) -> Seen:
+        """As it would have been answered at `now`."""
+        alive = None if self.alive is None else [t for t in self.alive if t <= now]
+        return Seen(_cut(self.canary, now), _cut(self.stable, now), self.load.until(now) if self.load else None, alive)
 
 
-Answer = Values | Compared | Judgement | SourceError
+M = TypeVar("M", bound=Measurement | None)
+
+
+def _cut(measurement: M, now: float) -> M:
+    return measurement.until(now) if isinstance(measurement, Series) else measurement  # type: ignore[return-value]
+
+
+Answer = Values | Seen | Judgement | SourceError
 """What is known of a metric at a moment. A Judgement is one that was made elsewhere (Kayenta's score)."""
 
 
-def judged(metric: CanaryMetric, answer: Answer, at: float) -> Judgement:
+def judged(gate: Gate, objectives: Objectives, metric: CanaryMetric, answer: Answer, at: float) -> Judgement:
     """What one measurement says. Never raises: what cannot be judged is an error, and nothing is never a pass."""
     try:
         match answer:
@@ -167,8 +72,9 @@ def judged(metric: CanaryMetric, answer: Answer, at: float) -> Judgement:
                 return Judgement(Outcome.ERROR, answer.why, at, query=answer.query)
             case Values():
                 return _as_told(metric, _by_conditions(metric, answer))
-            case Compared():
-                return _as_told(metric, _by_judge(metric, answer, at))
+            case Seen():
+                context = context_of(gate.canary, metric, objectives, gate.start, at, answer)
+                return _as_told(metric, _by_judge(metric, answer, context))
     except Exception as error:
         return Judgement(Outcome.ERROR, f"the judge could not tell: {error}", at)
 
@@ -216,16 +122,15 @@ def _judgement(metric: CanaryMetric, values: Values, outcome: Outcome, why: str)
     )
 
 
-def _by_judge(metric: CanaryMetric, compared: Compared, at: float) -> Judgement:
-    for series in (compared.canary, compared.stable):
+def _by_judge(metric: CanaryMetric, seen: Seen, context: Context) -> Judgement:
+    for whose, series in (("canary", seen.canary), ("stable version", seen.stable)):
         if isinstance(series, SourceError):
-            return Judgement(Outcome.ERROR, series.why, at, query=series.query)
+            return Judgement(Outcome.ERROR, f"the {whose}: {series.why}", context.now, query=series.query)
         if isinstance(series, NoData):
-            whose = "canary" if series is compared.canary else "stable version"
-            return Judgement(Outcome.NO_DATA, f"the {whose}: {series.why}", at, query=series.query)
-    assert not isinstance(compared.canary, NoData | SourceError)
+            return Judgement(Outcome.NO_DATA, f"the {whose}: {series.why}", context.now, query=series.query)
+    assert isinstance(seen.canary, Series)
     assert metric.judge is not None
-    return JUDGES[metric.judge](compared.canary, compared.context)
+    return JUDGES[metric.judge](seen.canary, context)
 
 
 def _as_told(metric: CanaryMetric, judgement: Judgement) -> Judgement:
@@ -372,12 +277,34 @@ def _counted(metric: CanaryMetric, taken: Sequence[Judgement]) -> str:
     return f"{taken[-1].why} ({', '.join(parts)} of {len(taken)} measurements)"
 
 
-def replay(gate: Gate, answer: Callable[[CanaryMetric, float], Answer], until: float) -> Gate:
+def context_of(
+    canary: Canary, metric: CanaryMetric, objectives: Objectives, start: float, now: float, measured: Seen
+) -> Context:
+    """What a canary metric's judge is told. Alpha is shared out over the judges: one more adds no false rollback."""
+    limit, words = allowed(metric.signal or "errors", metric.judge, objectives)
+    judges = sum(m.judge is not None and not m.dry_run for m in metrics_of(canary))
+    stable = measured.stable
+    return Context(
+        now=now,
+        deployed_at=start,
+        begins=start,
+        window_s=count_of(metric) * interval_of(metric),
+        limit=limit,
+        alpha=canary.alpha / max(judges, 1),
+        min_sample=metric.min_sample or Window().min_sample,
+        words=words,
+        load=measured.load,
+        alive=measured.alive,
+        stable=None if isinstance(stable, NoData | SourceError) else stable,
+    )
+
+
+def replay(gate: Gate, objectives: Objectives, answer: Callable[[CanaryMetric, float], Answer], until: float) -> Gate:
     """Goes through the measurements that a live gate would have taken up to `until`, from what was known at each."""
     by_name = {m.name: m for m in metrics_of(gate.canary)}
     while (due := gate.due) is not None and due.at <= until:
         at = due.at
-        gate = gate.after({n: judged(by_name[n], answer(by_name[n], at), at) for n in due.numbers})
+        gate = gate.after({n: judged(gate, objectives, by_name[n], answer(by_name[n], at), at) for n in due.numbers})
     return gate
 
 
