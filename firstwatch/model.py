@@ -60,17 +60,34 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events over time: of `total[i]` events in (at[i-1], at[i]], `bad[i]` were bad. The first interval starts
-    at `since`. Increments, never cumulative; counter resets are already taken out. `at` strictly ascends."""
+    at `since`. Increments, never cumulative; counter resets are already taken out. `at` strictly ascends.
+
+    `single`: the same by single samples, where an interval holds samples of several times (several targets)."""
 
     since: float
     at: Sequence[float]
     bad: Sequence[float]
     total: Sequence[float]
     query: str = ""
+    single: Counts | None = field(default=None, repr=False, compare=False)
 
     def until(self, now: float) -> Counts:
+        """As it was at `now`: of an interval that is not over, the samples that were there already."""
         n = bisect_right(self.at, now)
-        return dataclasses.replace(self, at=self.at[:n], bad=self.bad[:n], total=self.total[:n])
+        cut = dataclasses.replace(self, at=self.at[:n], bad=self.bad[:n], total=self.total[:n])
+        if self.single is None:
+            return cut
+        known = self.single.until(now)
+        begun = bisect_right(known.at, cut.at[-1]) if n else 0
+        if begun == len(known.at):
+            return dataclasses.replace(cut, single=known)
+        return dataclasses.replace(
+            cut,
+            at=(*cut.at, known.at[-1]),
+            bad=(*cut.bad, sum(known.bad[begun:])),
+            total=(*cut.total, sum(known.total[begun:])),
+            single=known,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +143,18 @@ class NoData:
 
 @dataclass(frozen=True, slots=True)
 class SourceError:
-    """The source did not answer, or answered what cannot be used (several series where one is expected)."""
+    """The source did not answer, or answered what cannot be used (several series where one is expected). `before` is
+    what it would have answered earlier than `at`."""
 
     why: str
     query: str = ""
+    at: float | None = None
+    before: Gauge | None = None
+
+    def until(self, now: float) -> SourceError | Gauge:
+        if self.at is None or self.before is None or now >= self.at:
+            return self
+        return self.before.until(now)
 
 
 Series = Counts | Gauge | Histogram

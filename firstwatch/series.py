@@ -20,6 +20,7 @@ Rules, the same for a Prometheus and for the embedded source:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,7 +75,10 @@ def gauge(series: Iterable[RawSeries], since: float, until: float, query: str = 
     """The one series' samples in [since, until]: Gauge, NoData, or SourceError where there are several series."""
     found = [(s, points) for s in series if (points := s.between(since, until))]
     if len(found) > 1:
-        return SourceError(several([s for s, _ in found]), query)
+        (_, first), (_, second) = sorted(found, key=lambda one: one[1][0][0])[:2]
+        before = gauge([RawSeries({}, *zip(*first, strict=True))], since, until, query)
+        told = several([s for s, _ in found])
+        return SourceError(told, query, second[0][0], before if isinstance(before, Gauge) else None)
     points = found[0][1] if found else []
     finite = [(t, v) for t, v in points if math.isfinite(v)]
     if not finite:
@@ -255,15 +259,27 @@ def _as_counts(steps: _Counted, history: _History, since: float, until: float, q
     grid = _on_grid(steps, history, since)
     if grid is None:
         return NoData(_too_few(history.newest, since, until), query)
-    began, at, rows = grid
+    measured = _of_grid(*grid, query)
+    if len(measured.at) == len({step.at for step, _ in steps}):
+        return measured
+    single = _on_grid(steps, history, since, 0.0)
+    return dataclasses.replace(measured, single=_of_grid(*single, query)) if single else measured
+
+
+def _of_grid(began: float, at: _Floats, rows: tuple[_Floats, ...], query: str) -> Counts:
     return Counts(began, at, tuple(bad for bad, _ in rows), tuple(total for _, total in rows), query)
 
 
-def _on_grid(steps: _Counted, history: _History, since: float) -> tuple[float, _Floats, tuple[_Floats, ...]] | None:
-    """What the steps of all series add, in the sum at each tick: when the first interval began, the ticks, the sums."""
+def _on_grid(
+    steps: _Counted, history: _History, since: float, tick: float = 0.9
+) -> tuple[float, _Floats, tuple[_Floats, ...]] | None:
+    """What the steps of all series add, in the sum at each tick: when the first interval began, the ticks, the sums.
+
+    A tick is `tick` scrape intervals wide; with 0, each sample's time is one.
+    """
     if not steps:
         return None
-    width = 0.9 * (history.interval or 0.0)
+    width = tick * (history.interval or 0.0)
     at: list[float] = []
     rows: list[_Floats] = []
     began = -math.inf
@@ -274,7 +290,8 @@ def _on_grid(steps: _Counted, history: _History, since: float) -> tuple[float, _
             rows.append((0.0,) * len(more))
         at[-1] = step.at
         rows[-1] = tuple(a + b for a, b in zip(rows[-1], more, strict=True))
-    starts = [step.base if step.base is not None else since for step, _ in steps]
+    # Of the first tick alone: what comes later must not change what was said before.
+    starts = [step.base if step.base is not None else since for step, _ in steps if step.at <= at[0]]
     return min(starts), tuple(at), tuple(rows)
 
 

@@ -217,18 +217,19 @@ def allowed(
     quantile: str | None = None,
     limit: float | None = None,
 ) -> tuple[float, str]:
-    """What is allowed of a signal, and what is counted or shown."""
+    """What is allowed of a signal (`limit`, where one is given), and what is counted or shown."""
     if signal == "errors":
-        return 1 - objectives.availability, "requests failed"
-    if signal == "latency":
+        usual, words = 1 - objectives.availability, "requests failed"
+    elif signal == "latency":
         quantile = quantile or next(iter(objectives.latency))
-        bound = objectives.latency[quantile]
         # p95 ≤ 500ms: at most 5 % of the requests take longer than 500 ms. p999 is 99.9 %.
-        return 1 - float(f"0.{quantile[1:]}"), f"requests took longer than {show_duration(bound)}"
-    if signal is None:
-        return 0.0, "value"
-    usual = GROWTH[signal].get(judge or "trend", 0.0)
-    return limit if limit is not None else usual, signal.replace("_", " ")
+        usual = 1 - float(f"0.{quantile[1:]}")
+        words = f"requests took longer than {show_duration(objectives.latency[quantile])}"
+    elif signal is None:
+        usual, words = 0.0, "value"
+    else:
+        usual, words = GROWTH[signal].get(judge or "trend", 0.0), signal.replace("_", " ")
+    return usual if limit is None else limit, words
 
 
 def _judge(measurement: Measurement, checkpoint: Checkpoint, context: Context) -> Judgement:

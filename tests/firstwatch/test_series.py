@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -250,3 +251,38 @@ def test_no_number_is_no_data() -> None:
     nothing = series.gauge([raw([1, 2], [math.nan, math.inf])], 0, 10)
     assert isinstance(nothing, NoData)
     assert "NaN" in nothing.why
+
+
+# ── a late answer and an early one ───────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_measured_later_and_is_cut_is_what_would_have_been_measured_then() -> None:
+    """Three targets scraped at different phases and a reset; one gauge, and later a second one."""
+    requests = [
+        RawSeries(
+            {"__name__": "r", "instance": str(i)},
+            at := [phase + 15.0 * k for k in range(40)],
+            [float((k if k < 25 else k - 25) * (i + 2)) for k in range(len(at))],
+        )
+        for i, phase in enumerate((0.0, 4.0, 11.0))
+    ]
+    errors = [dataclasses.replace(one, value=[v // 3 for v in one.value]) for one in requests[1:]]
+    gauges = [
+        RawSeries({"pod": pod}, [t for t in map(float, range(0, 600, 15)) if lo <= t], [1.0] * (40 - lo // 15))
+        for pod, lo in (("a", 0), ("b", 300))
+    ]
+
+    def upto(all_series: list[RawSeries], until: float) -> list[RawSeries]:
+        cut = [(s, n) for s in all_series if (n := sum(t <= until for t in s.at))]
+        return [dataclasses.replace(s, at=s.at[:n], value=s.value[:n]) for s, n in cut]
+
+    late = series.counts(errors, requests, 30, 600, "q")
+    late_gauge = series.gauge(gauges, 30, 600, "q")
+    assert isinstance(late, Counts) and isinstance(late_gauge, SourceError)
+    for now in range(60, 601, 5):
+        assert late.until(now) == series.counts(upto(errors, now), upto(requests, now), 30, now, "q")
+        early = series.gauge(upto(gauges, now), 30, now, "q")
+        if now < 300:
+            assert late_gauge.until(now) == early
+        else:
+            assert isinstance(early, SourceError) and late_gauge.until(now) == late_gauge
