@@ -215,9 +215,6 @@ def main() -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as home, Stack(Path(home)) as stack:
         results, panels = measure(stack, made((USUAL, FURTHER), asked.seed, asked.count, asked.traffic))
-        print(table(results))
-        for title, result in results.items():
-            print(f"\n{OURS} on {title}:\n{ours_by_kind(result)}")
         result = {
             "seed": asked.seed,
             "count": asked.count,
@@ -228,6 +225,9 @@ def main() -> int:
         }
         RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         RESULT.with_suffix(".svg").write_text(detection_svg(panels))
+        print(table(results))
+        for title, result in results.items():
+            print(f"\n{OURS} on {title}:\n{ours_by_kind(result)}")
         if asked.keep:
             input(f"\nkept: {stack.env['PROMETHEUS_URL']} serves {home}; Enter ends it ")
     return 0
