@@ -187,12 +187,15 @@ class Gate:
 
     def deadline(self, metric: CanaryMetric) -> float:
         """Until when a metric that lacks data is waited for: its own time, and half of it again."""
-        wanted = count_of(metric)
-        if not wanted:
+        end = self.planned_end(metric)
+        if end is None:
             return math.inf
-        span = (wanted - 1) * interval_of(metric)
-        patience = max(span / 2, 4 * interval_of(metric), PATIENCE)
-        return self.start + metric.initial_delay + span + patience
+        return end + max((end - self.start - metric.initial_delay) / 2, 4 * interval_of(metric), PATIENCE)
+
+    def planned_end(self, metric: CanaryMetric) -> float | None:
+        """When its last measurement is due, if none lacks data; None for a metric without an end of its own."""
+        wanted = count_of(metric)
+        return self.start + metric.initial_delay + (wanted - 1) * interval_of(metric) if wanted else None
 
     def _waits_for_source(self, metric: CanaryMetric) -> bool:
         """An error ends a metric only where it says how many it bears: a source that is away is not the canary's."""

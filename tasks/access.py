@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import socket
 import ssl
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import httpx
 
 from firstwatch.redaction import Redactor, Secret
+from firstwatch.spec.canary import Header, OAuth2, PrometheusProvider
 from firstwatch.spec.models import Metrics
-from tasks.secrets import load_secret
+from tasks.secrets import SECRET_IN_TEXT, load_secret
+
+TOKEN_SPARE = 30.0  # seconds before its end that a token is renewed
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,47 @@ async def access_to(metrics: Metrics) -> Access:
         insecure=metrics.insecure,
         timeout=metrics.timeout,
     )
+
+
+async def access_of_provider(provider: PrometheusProvider | None, metrics: Metrics) -> tuple[Access, float]:
+    """How a canary metric's Prometheus is asked, and until when that holds (Unix seconds; infinity as a rule).
+
+    One without an address of its own is the service's, with what the metric adds. Raises SecretMissing, and ValueError
+    where a token is refused.
+    """
+    usual = await access_to(metrics)
+    if provider is None:
+        return usual, math.inf
+    headers: dict[str, str | Secret] = {header.key: await _filled(header) for header in provider.headers}
+    timeout = provider.timeout or usual.timeout
+    if not provider.address:
+        insecure = usual.insecure or provider.insecure
+        return replace(usual, headers={**usual.headers, **headers}, timeout=timeout, insecure=insecure), math.inf
+    oauth = provider.authentication.oauth2 if provider.authentication else None
+    token, ends = await _token(oauth, timeout) if oauth else (None, math.inf)
+    return Access(headers=headers, bearer=token, insecure=provider.insecure, timeout=timeout), ends
+
+
+async def _filled(header: Header) -> str | Secret:
+    """A header's value, with each `secret:NAME` in it looked up."""
+    value = header.value
+    for name in SECRET_IN_TEXT.findall(value):
+        value = value.replace(f"secret:{name}", (await load_secret(name)).reveal())
+    return value if value == header.value else Secret(header.key, value)
+
+
+async def _token(oauth: OAuth2, timeout: float) -> tuple[Secret, float]:
+    """A token by client credentials (RFC 6749, section 4.4), and when it should be renewed (Unix seconds)."""
+    secret = await load_secret(oauth.client_secret)
+    form = {"grant_type": "client_credentials", **({"scope": " ".join(oauth.scopes)} if oauth.scopes else {})}
+    try:
+        async with asyncio.timeout(timeout), httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
+            answer = await client.post(oauth.token_url, data=form, auth=(oauth.client_id, secret.reveal()))
+        given = answer.json() if answer.status_code == httpx.codes.OK else {}
+        token, lasts = str(given["access_token"]), float(given.get("expires_in", 300))
+    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"no token from {oauth.token_url}: {type(problem).__name__}") from None
+    return Secret("access token", token), time.time() + max(lasts - TOKEN_SPARE, lasts / 2)
 
 
 def system_reason(error: BaseException | None) -> str:

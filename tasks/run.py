@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,10 @@ from firstwatch.redaction import Redactor
 from firstwatch.report import messages
 from firstwatch.report.model import CheckpointRecord, Delivery, ReleaseReport, RollbackRecord
 from firstwatch.spec import Service, load_or_raise
+from firstwatch.spec.fill import fill
 from tasks import slack
+from tasks.canary import Meter
+from tasks.gate import GateRun
 from tasks.http import Transport, open_transport
 from tasks.journal import Journal
 from tasks.measure import selectors_of
@@ -79,9 +82,11 @@ class Run:
     transport: Transport
     redactor: Redactor
     clock: Callable[[], float]
+    stack: AsyncExitStack  # closed with the run
     observes: bool = False  # a window belongs to this flow
     thread: slack.Thread | None = None
     window: Window | None = None
+    gates: list[GateRun] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
     _telling: asyncio.Task[None] | None = None
 
@@ -103,7 +108,8 @@ class Run:
             smoke_budget=smoke.budget if smoke else None,
             smoke_took=found.smoke_took,
             checkpoints=self.window.records() if self.window else self._planned(),
-            charts=self.window.charts() if self.window else (),
+            gates=[gate.record() for gate in self.gates],
+            charts=[*(self.window.charts() if self.window else ()), *(c for gate in self.gates for c in gate.charts())],
             rollback=found.rollback,
             requests=self.requests,
             deliveries=tuple(found.deliveries),
@@ -185,14 +191,21 @@ def window_ruling(run: Run) -> tuple[Verdict, Reasons]:
 
 @asynccontextmanager
 async def open_run(
-    service: str, version: str, deployed_at: datetime | None, dry_run: bool, *, observes: bool = False
+    service: str,
+    version: str,
+    deployed_at: datetime | None,
+    dry_run: bool,
+    *,
+    observes: bool = False,
+    gate_args: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Run]:
     """Everything for one run of a flow. `service` is a file in services/ (or FIRSTWATCH_SERVICES), or a path to one.
 
+    `gate_args`: what `{{args.NAME}}` stands for, for a flow that gates a canary; the others leave that section alone.
     Raises NotVerifiable, with all that is wrong, before the first request is sent.
     """
     logger = get_run_logger()
-    spec = read_service(service)
+    spec = _filled(read_service(service), version, gate_args)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(get_client())
         flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
@@ -218,6 +231,7 @@ async def open_run(
             redactor=transport.redactor,
             clock=time.time,
             observes=observes,
+            stack=stack,
         )
         if spec.alerts.slack is not None:
             first = journal.get("slack: started") or {}
@@ -228,6 +242,34 @@ async def open_run(
             yield run
         finally:
             await run.told()
+
+
+def _filled(service: Service, version: str, gate_args: Mapping[str, str] | None) -> Service:
+    """The file as it stands for this release."""
+    if gate_args is not None and service.canary is None:
+        raise NotVerifiable(f"the service file of {service.service} has no canary section")
+    try:
+        return fill(service, name=service.service, version=version, args=gate_args or {}, canary=gate_args is not None)
+    except ValueError as problem:
+        raise NotVerifiable(str(problem)) from problem
+
+
+async def open_gate(run: Run, weight: int | None) -> GateRun:
+    """The gate of one step, from its beginning or from where an earlier process of this run left it.
+
+    The first one begins with the deploy, each later one when it is opened first.
+    """
+    step = f"gate {len(run.gates) + 1} began"
+    began = run.release.deployed_at if not run.gates else run.clock()
+    if (kept := run.journal.get(step)) is not None:
+        began = kept
+    else:
+        await run.journal.finish(step, began)
+    meter = await run.stack.enter_async_context(Meter(run.service, began))
+    progress = WindowProgress(run.release, run.redactor)
+    gate = GateRun(run.service, began, meter, run.journal, progress, run.clock, weight, len(run.gates) + 1)
+    run.gates.append(gate)
+    return gate
 
 
 async def _pick_up(journal: Journal) -> None:

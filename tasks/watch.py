@@ -28,9 +28,9 @@ from tasks.report import WindowProgress
 from tasks.sources import Source
 
 _KEEP_EVERY = 60.0  # seconds
-_NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
+NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
-_STATE_NAMES = {
+STATE_NAMES = {
     Outcome.PASS: "Pass",
     Outcome.NOT_YET: "NotYet",
     Outcome.NO_DATA: "NoData",
@@ -141,7 +141,7 @@ class Window:
 
     async def sleep_until(self, moment: float) -> None:
         while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
-            await asyncio.sleep(min(left, _NAP))
+            await asyncio.sleep(min(left, NAP))
 
     async def remeasure(self) -> None:
         """Measure for the report's charts what an earlier process of this run had measured."""
@@ -226,7 +226,7 @@ async def _failed_later(judged: Judgement) -> Any:
 def _as_state(judged: Judgement) -> Any:
     if judged.outcome is Outcome.FAIL:
         return Failed(message=plain(judged.why))
-    return Completed(name=_STATE_NAMES[judged.outcome], message=plain(judged.why))
+    return Completed(name=STATE_NAMES[judged.outcome], message=plain(judged.why))
 
 
 def _decided(window: Window) -> str:

@@ -1,0 +1,110 @@
+"""The canary: its metrics must hold before it gets more traffic. Below 99 % three times in a row: rolled back.
+
+    prefect deployment run canary/production -p service=shop -p version=$SHA -p stable=$OLD --watch
+
+Without `canary.steps` it gates once, for CI to act on the exit code. With them, the deploy has put the canary on the
+first step; a gate that holds promotes it to the next one, the last one to all of the traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from firstwatch.model import Outcome, Verdict
+from firstwatch.report.model import RollbackState
+from flows.conclude import verify
+from tasks.gate import GateRun
+from tasks.hooks import PromoteOrder
+from tasks.promote import promote
+from tasks.run import Reasons, Run, open_gate, open_run
+from tasks.secrets import load_secret
+
+ALL = 100  # percent
+
+
+@flow(name="canary", flow_run_name="canary {service} {version}", persist_result=False)
+async def canary(
+    service: str,
+    version: str,
+    stable: str = "",
+    args: dict[str, str] | None = None,
+    deployed_at: datetime | None = None,
+    dry_run: bool = False,
+) -> State[None]:
+    """Gate a canary on its metrics, step by step.
+
+    Args:
+        service: a file in services/, without .yaml.
+        version: the canary's version.
+        stable: the version that it is compared with; what {{args.stable}} stands for.
+        args: what {{args.NAME}} stands for in the file's queries, beyond service, version and stable.
+        deployed_at: when the canary was deployed; left out, now.
+        dry_run: judge and report; no promotion, no rollback.
+    """
+    gate_args = {**({"stable": stable} if stable else {}), **(args or {})}
+    return await verify(open_run(service, version, deployed_at, dry_run, gate_args=gate_args), gates)
+
+
+async def gates(run: Run) -> tuple[Verdict, Reasons]:
+    """Gate after gate, and a promotion between two, until one does not hold or the canary has all traffic."""
+    steps = _steps_left(run)
+    for weight, after in zip(steps, [*steps[1:], None], strict=True):
+        gate = await open_gate(run, weight)
+        verdict, reasons = await _hold(run, gate)
+        if verdict is not Verdict.HEALTHY or weight is None or weight == ALL:
+            return verdict, reasons
+        if run.dry_run:
+            run.found.notes.append(f"Dry run: the gate at {weight} % holds; not promoted.")
+            return verdict, reasons
+        if failed := await _promote(run, gate, weight, after or ALL):
+            return Verdict.INCONCLUSIVE, (failed, *reasons)
+    return Verdict.HEALTHY, ()
+
+
+def _steps_left(run: Run) -> Sequence[int | None]:
+    """The steps that are still to be gated: all; or, where people have asked for it again, from the open one on."""
+    assert run.service.canary is not None
+    steps = run.service.canary.steps
+    reached = [gate.weight for gate in run.gates if gate.weight is not None]
+    return [step for step in steps if not reached or step >= reached[-1]] or [None]
+
+
+async def _hold(run: Run, gate: GateRun) -> tuple[Verdict, Reasons]:
+    """Measure until the verdict of the gate is certain."""
+    while (due := gate.gate.due) is not None:
+        await gate.wait(due)
+        await run.still_ours()
+        await gate.measure(due)
+    ruling = gate.gate.ruling
+    return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
+
+
+async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:
+    """Give the canary its next share, once. Empty, or why it has not provably got it."""
+    hook = run.service.canary.promote if run.service.canary else None
+    assert hook is not None
+    step = f"promoted to {after} %"
+    if step in run.journal:
+        return ""
+    evidence = tuple(f"{r.check}: {r.why}" for r in gate.gate.ruling.reasons)
+    order = PromoteOrder(
+        run.release,
+        evidence,
+        hook,
+        run.flow_run.id,
+        run.flow_run_url,
+        run_count=run.flow_run.run_count,
+        redact=run.redactor.text,
+        held_at=weight,
+        weight=after,
+    )
+    gate.promoted = await promote(order, run.client, load_secret, run.clock)
+    if gate.promoted.state is RollbackState.ACCEPTED:
+        await run.journal.finish(step, gate.promoted)
+        return ""
+    said = gate.promoted.attempts[-1].answer if gate.promoted.attempts else "never sent"
+    return f"the gate at {weight} % holds, but the promotion to {after} % is {gate.promoted.state}: {said}"
