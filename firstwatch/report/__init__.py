@@ -1,9 +1,12 @@
 """What people get to read: the report of a release, its charts, and the messages on the way."""
 
 from firstwatch.report.model import (
+    Answer,
     Chart,
     CheckpointRecord,
+    Decision,
     Delivery,
+    Question,
     ReleaseReport,
     RollbackAttempt,
     RollbackRecord,
@@ -11,9 +14,12 @@ from firstwatch.report.model import (
 )
 
 __all__ = [
+    "Answer",
     "Chart",
     "CheckpointRecord",
+    "Decision",
     "Delivery",
+    "Question",
     "ReleaseReport",
     "RollbackAttempt",
     "RollbackRecord",

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from firstwatch.model import Attempt, CheckResult, Outcome, Verdict, rfc3339
+from firstwatch.model import Attempt, CheckResult, Judgement, Outcome, Verdict, rfc3339
 from firstwatch.report.chart import chart_markdown
-from firstwatch.report.model import CheckpointRecord, ReleaseReport
+from firstwatch.report.model import (
+    Answer,
+    CheckpointRecord,
+    Decision,
+    GateRecord,
+    MetricRecord,
+    Question,
+    ReleaseReport,
+)
 from firstwatch.report.summary import check_words, headline, rollback_sentence, why
 from firstwatch.report.text import (
     OUTCOME_WORDS,
@@ -22,6 +30,7 @@ from firstwatch.report.text import (
 from firstwatch.units import show_duration
 
 MAX_ROWS = 60  # of a table
+MAX_MEASUREMENTS = 30  # of a metric
 MAX_CHARTS = 12
 MAX_QUERIES = 20
 MAX_NOTES = 20
@@ -36,9 +45,11 @@ def release_markdown(report: ReleaseReport) -> str:
     """The page. Bounded in size; nothing that a service answered can be more in it than text."""
     sections = [
         _verdict(report),
+        _answers(report),
         _rollback(report),
         _checks(report),
         _checkpoints(report),
+        *(_gate(report, gate) for gate in report.gates),
         _charts(report),
         _queries(report),
         _requests(report),
@@ -46,6 +57,29 @@ def release_markdown(report: ReleaseReport) -> str:
         _notes(report),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def question_markdown(report: ReleaseReport, asked: Question, report_url: str) -> str:
+    """What stands above the form that a person answers: why nothing is proven, what may be done, and by when."""
+    release = report.release
+    parts = [
+        f"## {_text(release.service, 80)} {_text(release.version, 80)} is inconclusive",
+        f"**{_text(why(report), 600)}**",
+        _bullets(report.reasons[1:], 600),
+        f"Not taken: {_text(asked.refused, 600)}" if asked.refused else "",
+        "\n".join(f"- **{choice}**: {_CHOICES[choice]}" for choice in asked.choices),
+        f"Answer until {rfc3339(asked.deadline)}. Otherwise: **{asked.otherwise}**.",
+        f"[The report]({address})" if (address := web_address(report_url)) else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+_CHOICES = {
+    Decision.PROCEED: "let the release through; the run ends as Completed(Proceeded), and CI goes on",
+    Decision.ROLL_BACK: "call the rollback hook",
+    Decision.WATCH: "watch on for the minutes given below, and judge again",
+    Decision.STOP: "leave everything as it is; the run ends as Failed(Inconclusive)",
+}
 
 
 def _verdict(report: ReleaseReport) -> str:
@@ -64,6 +98,21 @@ def _verdict(report: ReleaseReport) -> str:
     if more := report.reasons[1:]:
         parts.append(_bullets(more, 600))
     return "\n\n".join(parts)
+
+
+def _answers(report: ReleaseReport) -> str:
+    """Who decided what where nothing was proven."""
+    if not report.answers:
+        return ""
+    rows = [
+        [_when(report, a.at), _text(a.by, 80), f"**{_text(a.decision)}**{_until(report, a)}", _text(a.reason, 600)]
+        for a in report.answers
+    ]
+    return f"## Decision\n\n{_table(['When', 'By', 'Decision', 'Reason'], rows)}"
+
+
+def _until(report: ReleaseReport, answer: Answer) -> str:
+    return f" until {offset(answer.until, report.release.deployed_at)}" if answer.until is not None else ""
 
 
 def _rollback(report: ReleaseReport) -> str:
@@ -138,6 +187,44 @@ def _checkpoint_row(report: ReleaseReport, record: CheckpointRecord) -> list[str
     ]
 
 
+def _gate(report: ReleaseReport, gate: GateRecord) -> str:
+    """The run of each metric's values against what they are held against."""
+    title = f"Canary at {gate.weight} %" if gate.weight is not None else "Canary"
+    rows = [_metric_row(report, metric) for metric in gate.metrics]
+    parts = [f"## {title}", _table(["Metric", "Held against", "Phase", "Measurements", "Last"], rows)]
+    if gate.promoted is not None:
+        attempts = [[_when(report, a.at), _text(a.answer)] for a in gate.promoted.attempts]
+        parts.append(f"Promotion: **{gate.promoted.state}**, {_text(gate.promoted.idempotency_key, 150)}")
+        parts.append(_table(["Sent", "Answer"], attempts))
+    return "\n\n".join(parts)
+
+
+def _metric_row(report: ReleaseReport, metric: MetricRecord) -> list[str]:
+    name = _text(metric.name, 80) + (" (dry run)" if metric.dry_run else "")
+    last = metric.judgements[-1] if metric.judgements else None
+    shown = [_measurement(judgement) for judgement in metric.judgements[-MAX_MEASUREMENTS:]]
+    more = len(metric.judgements) - len(shown)
+    return [
+        _strong(name, last.outcome if last else Outcome.NO_DATA),
+        _text(metric.held_against, 200),
+        unbroken(metric.phase),
+        " · ".join([*([f"{more} earlier"] if more > 0 else []), *shown]) or "none",
+        f"{_when(report, last.at)} {_text(last.why, 400)}" if last else "",
+    ]
+
+
+def _measurement(judgement: Judgement) -> str:
+    """`0.998`, or for what did not pass `**0.953 ✗**`, `**no data**`."""
+    # Four digits: 0.9899 must not look like its limit of 0.99.
+    shown = f"{judgement.value:.4g}" if judgement.value is not None and not judgement.unit else None
+    value = unbroken(_text(shown or show_value(judgement.value, judgement.unit)))
+    if judgement.outcome is Outcome.PASS:
+        return value if judgement.value is not None else "✓"
+    if judgement.value is None:
+        return f"**{unbroken(OUTCOME_WORDS[judgement.outcome])}**"
+    return f"**{value} {'✗' if judgement.outcome is Outcome.FAIL else '?'}**"
+
+
 def _charts(report: ReleaseReport) -> str:
     if not report.charts:
         return ""
@@ -148,11 +235,10 @@ def _charts(report: ReleaseReport) -> str:
 
 def _queries(report: ReleaseReport) -> str:
     """What each checkpoint asked, to be asked again by hand."""
-    asked = [(r, r.decisive.query) for r in report.checkpoints if r.decisive and r.decisive.query]
-    parts = [
-        f"{_text(checkpoint_name(record.name, record.at), 120)}\n\n{markdown_code(query)}"
-        for record, query in asked[:MAX_QUERIES]
-    ]
+    asked = {checkpoint_name(r.name, r.at): r.decisive.query for r in report.checkpoints if r.decisive}
+    asked |= {m.name: m.judgements[-1].query for gate in report.gates for m in gate.metrics if m.judgements}
+    told = [(name, query) for name, query in asked.items() if query][:MAX_QUERIES]
+    parts = [f"{_text(name, 120)}\n\n{markdown_code(query)}" for name, query in told]
     return "\n\n".join(["## Queries", *parts]) if parts else ""
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from firstwatch.model import CheckResult, Outcome, Verdict
-from firstwatch.report.model import CheckpointRecord, ReleaseReport, RollbackState
-from firstwatch.report.summary import evidence, headline, rollback_sentence, why
+from firstwatch.model import CheckResult, Outcome, Verdict, rfc3339
+from firstwatch.report.model import CheckpointRecord, Question, ReleaseReport, RollbackState
+from firstwatch.report.summary import answer_sentence, evidence, headline, rollback_sentence, why
 from firstwatch.report.text import checkpoint_name, count, offset, plain, show_value, web_address
 
 # Slack's limits (docs.slack.dev/reference/block-kit and chat.postMessage); `text` is advised to stay under 4,000.
@@ -100,17 +100,35 @@ def rollback(report: ReleaseReport) -> Message:
 
 def verdict(report: ReleaseReport) -> Message:
     """Healthy, unhealthy or inconclusive, why, and what is asked of people."""
-    wanted = [("What to do", _ASK)] if report.verdict is Verdict.INCONCLUSIVE else []
+    open_still = report.verdict is Verdict.INCONCLUSIVE and not report.rollback and not report.answers
+    wanted = [("What to do", _ASK)] if open_still else []
+    decided = [("Decision", answer_sentence(answer)) for answer in report.answers]
     return _message(
         report,
         "verdict",
         f"{_VERDICT_MARKS[report.verdict]} {_name(report)}: {headline(report)}",
         why(report),
-        items=[("Also", reason) for reason in report.reasons[1:]] + wanted,
+        items=[("Also", reason) for reason in report.reasons[1:]] + decided + wanted,
         broadcast=True,
     )
 
 
+def question(report: ReleaseReport, asked: Question) -> Message:
+    """Nothing is proven, and somebody is asked what to do: until when, and what is done otherwise."""
+    number = f" {asked.number}" if asked.number > 1 else ""
+    refused = [("The last answer could not be taken", asked.refused)] if asked.refused else []
+    return _message(
+        report,
+        f"question{number}",
+        f"❓ {_name(report)} is inconclusive: {' or '.join(asked.choices)}?",
+        why(report),
+        facts=[("Answer until", rfc3339(asked.deadline)), ("Otherwise", asked.otherwise)],
+        items=[("Also", reason) for reason in report.reasons[1:]] + refused + [("How to answer", _HOW)],
+        broadcast=True,
+    )
+
+
+_HOW = "Open the flow run in Prefect and press Resume: its form asks for your decision, a reason and your name."
 _ASK = "It was not rolled back, because nothing is proven against it. Look at the report and decide."
 
 

@@ -80,6 +80,60 @@ class RollbackRecord:
     attempts: Sequence[RollbackAttempt] = ()
 
 
+class Decision(StrEnum):
+    """What may be done where nothing is proven. The words are those of the form that people answer."""
+
+    PROCEED = "proceed"
+    ROLL_BACK = "roll back"
+    WATCH = "keep watching"
+    STOP = "stop"  # the run ends as inconclusive
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What people are asked of an inconclusive release. `number` counts from 1 over the whole run; `deadline` is Unix
+    seconds, at which `otherwise` is done. `refused` says why the answer before could not be taken."""
+
+    number: int
+    choices: Sequence[Decision]
+    asked_at: float
+    deadline: float
+    otherwise: Decision
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was decided of an inconclusive release, by whom (a person, or nobody: the service file) and when."""
+
+    decision: Decision
+    reason: str
+    by: str
+    at: float
+    until: float | None = None  # keep watching: until then (Unix seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRecord:
+    """A canary metric with all its measurements, first to last. `phase` is Argo's word for how it stands."""
+
+    name: str
+    held_against: str  # its conditions, or its judge and signal
+    phase: str
+    dry_run: bool
+    judgements: Sequence[Judgement]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """One gate of the canary: at which share of the traffic (percent; None without steps), and what came of it."""
+
+    weight: int | None
+    start: float
+    metrics: Sequence[MetricRecord]
+    promoted: RollbackRecord | None = None  # the promotion to the next step
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What became of one message to people. `ts` is its thread's timestamp, where there are threads."""
@@ -96,15 +150,17 @@ class ReleaseReport:
     release: Release
     started: float
     verdict: Verdict | None = None  # None while it runs
-    state: str = ""  # the run's final state: Healthy, RolledBack, RollbackFailed, Inconclusive
+    state: str = ""  # the run's final state: Healthy, RolledBack, RollbackFailed, Proceeded, Inconclusive
     reasons: Sequence[str] = ()  # plain sentences, the decisive one first
     version_check: CheckResult | None = None
     smoke: Sequence[CheckResult] = ()
     smoke_budget: float | None = None  # seconds allowed
     smoke_took: float | None = None  # seconds used
     checkpoints: Sequence[CheckpointRecord] = ()
+    gates: Sequence[GateRecord] = ()
     charts: Sequence[Chart] = ()
     rollback: RollbackRecord | None = None
+    answers: Sequence[Answer] = ()  # where the verdict was inconclusive, the last one decided
     requests: Sequence[RequestRecord] = ()
     deliveries: Sequence[Delivery] = ()
     notes: Sequence[str] = ()  # the policy it was judged by, and whatever else people should know

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firstwatch.model import CheckResult, Judgement, Outcome, Verdict
-from firstwatch.report.model import ReleaseReport, RollbackRecord, RollbackState
+from firstwatch.report.model import Answer, Decision, ReleaseReport, RollbackRecord, RollbackState
 from firstwatch.report.text import OUTCOME_WORDS, count, show_value
 from firstwatch.units import show_duration
 
@@ -25,11 +25,28 @@ def headline(report: ReleaseReport) -> str:
         case Verdict.HEALTHY:
             return "Healthy"
         case Verdict.INCONCLUSIVE:
-            return "Inconclusive"
+            return f"Inconclusive{_decided(report)}"
         case Verdict.UNHEALTHY:
-            if report.rollback:
-                return _ENDED.get(report.state) or _ROLLBACK[report.rollback.state]
+            if undone := _after_rollback(report):
+                return undone
             return "Unhealthy (dry run: not rolled back)" if report.dry_run else "Unhealthy, not rolled back"
+
+
+def _after_rollback(report: ReleaseReport) -> str:
+    return (_ENDED.get(report.state) or _ROLLBACK[report.rollback.state]) if report.rollback else ""
+
+
+def _decided(report: ReleaseReport) -> str:
+    """What came of an inconclusive verdict, by somebody's decision."""
+    if undone := _after_rollback(report):
+        return f", {undone.removeprefix('Unhealthy, ').lower()}"
+    last = report.answers[-1].decision if report.answers else None
+    return ", and let through" if last is Decision.PROCEED else ""
+
+
+def answer_sentence(answer: Answer) -> str:
+    """`ann: roll back. The errors come from the new cache.`"""
+    return f"{answer.by}: {answer.decision}. {answer.reason}"
 
 
 def why(report: ReleaseReport) -> str:

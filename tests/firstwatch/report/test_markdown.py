@@ -11,12 +11,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from firstwatch.model import Attempt, Outcome, Verdict
-from firstwatch.report import ReleaseReport, RollbackState
-from firstwatch.report.markdown import MAX_CHARTS, MAX_ROWS, release_markdown
-from tests.support.reports import DEPLOYED, RELEASE, check, failed, healthy, hostile, rolled_back
+from firstwatch.report import Answer, Decision, Question, ReleaseReport, RollbackState
+from firstwatch.report.markdown import MAX_CHARTS, MAX_ROWS, question_markdown, release_markdown
+from tests.support.reports import DEPLOYED, HOSTILE, RELEASE, check, failed, healthy, hostile, rolled_back
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 PARSER.validateLink = lambda _: True  # type: ignore[method-assign]  # every link there is, javascript: too
+PROCEED = Answer(Decision.PROCEED, "it is the weekend", "ann", DEPLOYED + 2000)
 
 
 def tokens(page: str) -> list[Token]:
@@ -61,7 +62,13 @@ def test_the_sections_come_in_the_order_in_which_people_ask() -> None:
     [
         ({"verdict": None, "state": ""}, "… Under observation"),
         ({"verdict": Verdict.HEALTHY}, "✓ Healthy"),
-        ({"verdict": Verdict.INCONCLUSIVE}, "? Inconclusive"),
+        ({"verdict": Verdict.INCONCLUSIVE, "rollback": None, "state": "Inconclusive"}, "? Inconclusive"),
+        ({"verdict": Verdict.INCONCLUSIVE}, "? Inconclusive, rolled back"),
+        ({"verdict": Verdict.INCONCLUSIVE, "state": "RollbackFailed"}, "? Inconclusive, and the rollback failed"),
+        (
+            {"verdict": Verdict.INCONCLUSIVE, "rollback": None, "state": "Proceeded", "answers": [PROCEED]},
+            "? Inconclusive, and let through",
+        ),
         ({"rollback": None}, "✗ Unhealthy, not rolled back"),
         ({"rollback": None, "dry_run": True}, "✗ Unhealthy (dry run: not rolled back)"),
     ],
@@ -69,6 +76,22 @@ def test_the_sections_come_in_the_order_in_which_people_ask() -> None:
 def test_each_verdict_has_its_headline(change: dict[str, object], title: str) -> None:
     page = release_markdown(replace(rolled_back(), **change))  # type: ignore[arg-type]
     assert texts(page, "heading")[0] == f"{title}: shop 1.4.3"
+
+
+def test_who_decided_what_and_why_is_in_the_report() -> None:
+    watch = Answer(Decision.WATCH, "traffic comes back at ten", "ann", DEPLOYED + 2000, DEPLOYED + 2600)
+    hostile = Answer(Decision.PROCEED, HOSTILE, HOSTILE, DEPLOYED + 2700)
+    page = release_markdown(replace(rolled_back(), verdict=Verdict.INCONCLUSIVE, answers=[watch, hostile]))
+    assert ["T+33m20s (10:33:20)", "ann", "keep watching until T+43m20s", "traffic comes back at ten"] in rows(page)
+    assert not [t for t in tokens(page) if t.type in ("html_inline", "html_block")] and "[click](" not in page
+
+
+def test_the_form_says_why_it_is_asked_and_what_follows() -> None:
+    asked = Question(1, [Decision.PROCEED, Decision.STOP], DEPLOYED, DEPLOYED + 3600, Decision.STOP, HOSTILE)
+    page = question_markdown(rolled_back(), asked, "http://127.0.0.1:4200/artifacts/key/release-shop")
+    assert "4.7 % of 1,203 requests failed" in page and "2026-11-22T11:00:00Z" in page
+    assert "**proceed**" in page and "roll back" not in page, "only what may be chosen"
+    assert "(http://127.0.0.1:4200/artifacts/key/release-shop)" in page and "<script" not in page
 
 
 @pytest.mark.parametrize("state", list(RollbackState))

@@ -11,9 +11,9 @@ from slack_sdk.models.blocks import Block
 
 from demo.block_kit import problems_with
 from firstwatch.model import Verdict
-from firstwatch.report import ReleaseReport, RollbackState, messages
+from firstwatch.report import Answer, Decision, Question, ReleaseReport, RollbackState, messages
 from firstwatch.report.messages import MAX_ITEMS, MAX_TEXT, Message, render
-from tests.support.reports import ERROR_RATE, HOSTILE, check, failed, healthy, hostile, rolled_back
+from tests.support.reports import DEPLOYED, ERROR_RATE, HOSTILE, check, failed, healthy, hostile, rolled_back
 
 
 def all_messages(report: ReleaseReport) -> list[Message]:
@@ -69,9 +69,21 @@ def test_more_failures_than_anybody_reads_are_counted() -> None:
     ("verdict", "mark"), [(Verdict.HEALTHY, "✅"), (Verdict.UNHEALTHY, "❌"), (Verdict.INCONCLUSIVE, "⚠️")]
 )
 def test_the_verdict_goes_to_the_channel_too(verdict: Verdict, mark: str) -> None:
-    message = messages.verdict(replace(rolled_back(), verdict=verdict))
+    message = messages.verdict(replace(rolled_back(), verdict=verdict, rollback=None))
     assert message.title.startswith(f"{mark} shop 1.4.3: ") and message.broadcast and message.kind == "verdict"
     assert ("decide" in words(message)) == (verdict is Verdict.INCONCLUSIVE)
+
+
+def test_a_question_has_its_deadline_and_its_answer_ends_the_asking() -> None:
+    report = replace(rolled_back(), verdict=Verdict.INCONCLUSIVE, rollback=None)
+    asked = Question(2, [Decision.PROCEED, Decision.WATCH], DEPLOYED, DEPLOYED + 3600, Decision.STOP)
+    message = messages.question(report, asked)
+    assert (message.kind, message.broadcast) == ("question 2", True)
+    assert "proceed or keep watching?" in message.title
+    assert "2026-11-22T11:00:00Z" in words(message) and "Resume" in words(message)
+    answered = replace(report, answers=[Answer(Decision.PROCEED, "it is the weekend", "ann", DEPLOYED + 60)])
+    told = words(messages.verdict(answered))
+    assert "ann: proceed. it is the weekend" in told and "Look at the report and decide" not in told
 
 
 @pytest.mark.parametrize("state", list(RollbackState))
