@@ -21,11 +21,15 @@ class Loaded:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def load(path_text: str, file: str, environ: Mapping[str, str]) -> Loaded:
-    """Read the text of a service file. `file` is its name in the diagnostics; `${NAME}` is looked up in `environ`."""
+def load(path_text: str, file: str, environ: Mapping[str, str], *, prometheus: str = "") -> Loaded:
+    """Read the text of a service file. `file` is its name in the diagnostics; `${NAME}` is looked up in `environ`.
+    `prometheus` goes before metrics.prometheus, if given."""
     tree, diagnostics = read(path_text, file, environ)
     if tree is None:
         return Loaded(None, tuple(diagnostics))
+    if prometheus:
+        _set_prometheus(tree, prometheus)
+        diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.path != "metrics.prometheus"]
     already = {diagnostic.path for diagnostic in diagnostics}
     fitted, faults = fit(tree)
     diagnostics += _new(faults, file, already)
@@ -47,6 +51,13 @@ def load_or_raise(path_text: str, file: str, environ: Mapping[str, str]) -> Serv
     if loaded.service is None:
         raise SpecError(loaded.diagnostics)
     return loaded.service
+
+
+def _set_prometheus(tree: Node, url: str) -> None:
+    metrics = tree.value.setdefault("metrics", Node({}, tree.line, tree.column, "metrics"))
+    if isinstance(metrics.value, dict):
+        given = metrics.value.get("prometheus", metrics)
+        metrics.value["prometheus"] = Node(url, given.line, given.column, "metrics.prometheus")
 
 
 def _new(found: Iterable[tuple[Node, Finding]], file: str, already: set[str]) -> list[Diagnostic]:
