@@ -7,6 +7,7 @@ People see GET /health, /version, /products and /metrics, POST /auth/token and /
     POST /admin/deploy    {"version": "v2", "faults": {…}}   a new release: new metrics, the old version remembered
     POST /admin/faults    {…}                                replaces the faults of the release that runs
     POST /admin/rollback                                     the rollback hook: back to the version before, no faults
+    POST /admin/promote                                      the promote hook: noted, once a key
     GET  /admin/state                                        what runs, and who called
 
 The rollback hook wants `X-Firstwatch-Signature: sha256=HMAC(body)` if the environment has SHOP_ROLLBACK_SECRET, and
@@ -149,6 +150,7 @@ class Shop:
     state_file: Path | None = None
     previous: str | None = None
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    promotions: list[dict[str, Any]] = field(default_factory=list)
     payments: list[dict[str, Any]] = field(default_factory=list)
     synthetic: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=5000))
 
@@ -159,7 +161,7 @@ class Shop:
             return cls(Running(version, Faults()), state_file)
         kept = json.loads(state_file.read_text())
         running = Running(kept["version"], Faults.parse(kept["faults"]))
-        return cls(running, state_file, kept["previous"], kept["rollbacks"], kept["payments"])
+        return cls(running, state_file, kept["previous"], kept["rollbacks"], kept["promotions"], kept["payments"])
 
     def deploy(self, version: str, faults: Faults) -> None:
         self.previous, self.running = self.running.version, Running(version, faults)
@@ -176,6 +178,13 @@ class Shop:
         self.save()
         return acts
 
+    def promote(self, key: str, body: str) -> bool:
+        """Notes the call. Whether the key is new, and so gives the running version more of the traffic."""
+        acts = not any(call["key"] == key for call in self.promotions)
+        self.promotions.append({"at": time.time(), "key": key, "acted": acts, "body": body})
+        self.save()
+        return acts
+
     def state(self) -> dict[str, Any]:
         return {
             "version": self.running.version,
@@ -183,6 +192,7 @@ class Shop:
             "deployed_at": self.running.deployed_at,
             "faults": dataclasses.asdict(self.running._faults),
             "rollbacks": self.rollbacks,
+            "promotions": self.promotions,
             "payments": self.payments,
             "synthetic": list(self.synthetic),
         }
@@ -268,12 +278,25 @@ async def admin_state(request: Request) -> Response:
 
 async def admin_rollback(request: Request) -> Response:
     shop, body = shop_of(request), await request.body()
-    secret = os.environ.get("SHOP_ROLLBACK_SECRET", "")
-    signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    if secret and not hmac.compare_digest(signature, request.headers.get("x-firstwatch-signature", "")):
+    if not is_signed(request, body):
         return JSONResponse({"error": "the signature does not fit the body"}, 401)
     acted = shop.roll_back(request.headers.get("idempotency-key", ""), body.decode(errors="replace"))
     return JSONResponse({"version": shop.running.version, "acted": acted})
+
+
+async def admin_promote(request: Request) -> Response:
+    shop, body = shop_of(request), await request.body()
+    if not is_signed(request, body):
+        return JSONResponse({"error": "the signature does not fit the body"}, 401)
+    acted = shop.promote(request.headers.get("idempotency-key", ""), body.decode(errors="replace"))
+    return JSONResponse({"version": shop.running.version, "acted": acted})
+
+
+def is_signed(request: Request, body: bytes) -> bool:
+    """Whether who calls knows the hooks' secret; anybody may, where there is none."""
+    secret = os.environ.get("SHOP_ROLLBACK_SECRET", "")
+    signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return not secret or hmac.compare_digest(signature, request.headers.get("x-firstwatch-signature", ""))
 
 
 async def refuse(_: Request, error: Exception) -> Response:
@@ -392,6 +415,7 @@ def build(shop: Shop) -> ASGIApp:
             Route("/admin/deploy", admin_deploy, methods=["POST"]),
             Route("/admin/faults", admin_faults, methods=["POST"]),
             Route("/admin/rollback", admin_rollback, methods=["POST"]),
+            Route("/admin/promote", admin_promote, methods=["POST"]),
             Route("/admin/state", admin_state),
         ],
         exception_handlers={ValueError: refuse, KeyError: refuse, TypeError: refuse},

@@ -121,7 +121,7 @@ class Stack:
         self.home.mkdir(parents=True, exist_ok=True)
         self._processes: list[Process] = []
         self.api_url = ""
-        self._targets: dict[Path, dict[str, str]] = {}
+        self._targets: dict[Path, list[dict[str, Any]]] = {}
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -204,7 +204,7 @@ class Stack:
             "scrape_configs:\n"
             f"  - {{job_name: shops, file_sd_configs: [{{files: ['{targets}'], refresh_interval: 1s}}]}}\n"
         )
-        self._targets[targets] = {}
+        self._targets[targets] = []
         for service, url in shops.items():
             self.scrape(service, url, name)
         url = f"http://127.0.0.1:{port}"
@@ -221,13 +221,13 @@ class Stack:
         self.env["PROMETHEUS_URL"] = process.announced = url
         return process
 
-    def scrape(self, service: str, url: str, prometheus: str = "prometheus") -> None:
-        """Have the Prometheus scrape this shop too, with the label `service`."""
+    def scrape(self, service: str, url: str, prometheus: str = "prometheus", **labels: str) -> None:
+        """Have the Prometheus scrape this shop too, with the label `service` and these."""
         file = self.home / f"{prometheus}-targets.json"
-        self._targets[file][service] = url.removeprefix("http://")
-        targets = [{"targets": [at], "labels": {"service": name}} for name, at in self._targets[file].items()]
+        at = url.removeprefix("http://")
+        self._targets[file].append({"targets": [at], "labels": {"service": service, **labels}})
         part = file.with_suffix(".part")
-        part.write_text(json.dumps(targets))
+        part.write_text(json.dumps(self._targets[file]))
         part.replace(file)
 
     def slack(self) -> str:
