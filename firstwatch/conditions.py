@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -31,6 +31,8 @@ HTTP_NAMES = frozenset({"status", "headers", "json", "text", "elapsed"})
 """Of an answer: status (number), headers (lower-case names), json, text, elapsed (seconds)."""
 QUERY_NAMES = frozenset({"value"})
 """Of a window's query: its value (number)."""
+GATE_NAMES = frozenset({"result"})
+"""Of a canary metric's query: a number, or the list of all its numbers. Only firstwatch.expr gives it functions."""
 
 _TYPES = frozenset(
     {"bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "string", "timestamp", "type", "uint"}
@@ -92,7 +94,7 @@ class Condition:
             result = _execute(self.text, self.paths, values)
         except ConditionError as e:
             return Judged(False, f"{self.text}: {e}")
-        facts = _facts(self.paths, values)
+        facts = facts_of(self.paths, values)
         if result is True and (empty := _all_of_nothing(self.text, values)):
             return Judged(False, f"{self.text}: {empty} is empty, so all() of it proves nothing")
         if not isinstance(result, bool):
@@ -110,15 +112,18 @@ def compile_condition(text: str, names: frozenset[str]) -> Condition:
     `names` are the values it may look at: HTTP_NAMES or QUERY_NAMES.
     """
     paths = compile_expression(text, names)
-    if not paths or _run(text, {}) is True:
+    if not paths or run(text, {}) is True:
         raise ConditionError("this condition can never fail", f"compare something of {_listed(names)}")
     _refuse_nan(text, {path[0] for path in paths})
     _refuse_foregone(text, paths)
     return Condition(text, paths)
 
 
-def compile_expression(text: str, names: frozenset[str]) -> tuple[Path, ...]:
-    """The paths that a CEL expression looks at. Raises ConditionError for bad syntax and unknown names."""
+def compile_expression(text: str, names: frozenset[str], more: Iterable[str] = ()) -> tuple[Path, ...]:
+    """The paths that a CEL expression looks at. Raises ConditionError for bad syntax and unknown names.
+
+    `more` are functions that it may call besides CEL's own.
+    """
     program = _program(text)
     tokens = tokens_of(text)
     bound = bound_names(tokens)
@@ -130,12 +135,9 @@ def compile_expression(text: str, names: frozenset[str]) -> tuple[Path, ...]:
         if name not in names | bound | _TYPES:
             raise ConditionError(f"unknown name {name}", _hint_for(name, names), _column(tokens, name))
     for name in program.functions():
-        if name.isidentifier() and name not in _FUNCTIONS | _TIME_FUNCTIONS:
-            hint = (
-                _INSTEAD.get(name)
-                or _closest(name, _FUNCTIONS)
-                or f"functions here: {_listed({*_MACROS, *_FUNCTIONS})}"
-            )
+        if name.isidentifier() and name not in _FUNCTIONS | _TIME_FUNCTIONS | {*more}:
+            known = {*_FUNCTIONS, *more}
+            hint = _INSTEAD.get(name) or _closest(name, known) or f"functions here: {_listed({*_MACROS, *known})}"
             raise ConditionError(f"unknown function {name}()", hint, _column(tokens, name))
     _refuse_bad_patterns(tokens)
     paths = paths_in(tokens, names)
@@ -200,7 +202,7 @@ def _touch(a: Token, b: Token) -> bool:
 def _refuse_bad_patterns(tokens: list[Token]) -> None:
     for name, paren, pattern in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if name.text == "matches" and paren.text == "(" and pattern.kind == "string":
-            said = _run(f'"".matches({pattern.text})', {})
+            said = run(f'"".matches({pattern.text})', {})
             if isinstance(said, Exception):
                 raise ConditionError(f"{pattern.text} is not a regular expression", "RE2 syntax", pattern.start + 1)
 
@@ -220,7 +222,7 @@ def _refuse_foregone(text: str, paths: tuple[Path, ...]) -> None:
     samples = _samples(text, names) if names <= _NUMBERS else iter([_blank(paths)])
     results = []
     for values in samples:
-        result = _run(text, values)
+        result = run(text, values)
         if not isinstance(result, bool | BaseException):
             raise ConditionError(f"gives {_show(result)}, which is neither true nor false", f"compare it: {text} == …")
         results.append(result)
@@ -267,16 +269,16 @@ def _execute(text: str, paths: tuple[Path, ...], values: Mapping[str, Any]) -> A
         found = _find(path, values)
         if isinstance(found, _Found) and (where := _out_of_range(found.value)):
             raise ConditionError(f"{show_path(path)}{where} is a whole number beyond 64 bits, which CEL would round")
-    result = _run(text, {str(path[0]): values[str(path[0])] for path in paths})
+    result = run(text, {str(path[0]): values[str(path[0])] for path in paths})
     if not isinstance(result, BaseException):
         return result
-    facts = _facts(paths, values)
+    facts = facts_of(paths, values)
     if isinstance(result, KeyError | IndexError):
         missing = f"there is no {result.args[0]}" if isinstance(result, KeyError) else str(result)
         told = any(not isinstance(_find(path, values), _Found) for path in paths)
         raise ConditionError(facts if told else f"{missing}; {facts}")
     if isinstance(result, TypeError):
-        raise ConditionError(f"the types do not fit: {_facts(paths, values, kinds=True)}")
+        raise ConditionError(f"the types do not fit: {facts_of(paths, values, kinds=True)}")
     raise ConditionError(f"{_cut(str(result).partition('. Check')[0])}; {facts}")
 
 
@@ -317,10 +319,10 @@ def _all_of_nothing(text: str, values: Mapping[str, Any]) -> str:
     return next((show_path(path) for path, at in found if isinstance(at, _Found) and at.value in ([], {})), "")
 
 
-def _run(text: str, values: Mapping[str, Any]) -> Any:
-    """The result, or the exception that CEL raised (returned, not raised)."""
+def run(text: str, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+    """The result, or the exception that CEL raised (returned, not raised). `functions` are ours besides CEL's own."""
     try:
-        return _program(text).execute(dict(values))
+        return _program(text).execute(cel.Context(dict(values), dict(functions)) if functions else dict(values))
     except BaseException as e:
         _reraise_if_not_cels(e)
         return e
@@ -352,7 +354,8 @@ def _find(path: Path, values: Mapping[str, Any]) -> _Found | str:
     return _Found(at)
 
 
-def _facts(paths: tuple[Path, ...], values: Mapping[str, Any], *, kinds: bool = False) -> str:
+def facts_of(paths: tuple[Path, ...], values: Mapping[str, Any], *, kinds: bool = False) -> str:
+    """What stands at the paths, in a sentence."""
     told = []
     for path in paths:
         found = _find(path, values)
