@@ -178,6 +178,18 @@ class PrometheusSource:
 
         return await self._guarded(measure, promql, deadline)
 
+    async def all_series(
+        self, promql: str, since: float, until: float, *, every: float | None = None
+    ) -> list[RawSeries] | SourceError:
+        """Every series in [since, until]: an expression's values, `every` so many seconds, or a selector's samples."""
+        ends = time.monotonic() + _PATIENCE * self._access.timeout
+        try:
+            if every is None:
+                return await self._samples(promql, since, until, ends)
+            return await self._evaluated(promql, since, until, ends, every)
+        except Refusal as refusal:
+            return SourceError(self._redactor.text(str(refusal)), promql)
+
     async def alive(
         self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
     ) -> Sequence[float] | None:
@@ -186,7 +198,7 @@ class PrometheusSource:
         measured = await self.gauge(scraped, since, until, every=every, deadline=deadline)
         return measured.at if isinstance(measured, Gauge) else None
 
-    async def _samples(self, selector: Selector, since: float, until: float, ends: float) -> list[RawSeries]:
+    async def _samples(self, selector: Selector | str, since: float, until: float, ends: float) -> list[RawSeries]:
         """The raw samples in [since, until]. Prometheus 3 leaves out the range's left end: a millisecond more."""
         promql = f"{selector}[{max(1, math.ceil((until - since) * 1000) + 1)}ms]"
         question = partial(self._server.custom_query, promql, params={"time": until, **_WHOLE})
