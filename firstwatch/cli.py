@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -53,6 +53,41 @@ def check(
     if not paths:
         return _complain("there is no services/*.yaml here; name the files")
     return max(_check(path) for path in paths)
+
+
+@app.command
+def backtest(
+    service_file: Annotated[Path, Parameter(help="The service file; {{service}} in it is each release's service.")],
+    /,
+    *,
+    releases: Annotated[
+        Path | None, Parameter(help="A JSON list of {service, version, deployed_at, args}; left out: they are found.")
+    ] = None,
+    prometheus: Annotated[str, Parameter(help="Whose history is read; left out: the file's metrics.prometheus.")] = "",
+    out: Annotated[str, Parameter(name="--json", help="Write the verdicts to this file; - for standard output.")] = "",
+    last: Annotated[str | None, Parameter(help="How far back releases are looked for, as in 7d (the default).")] = None,
+    jobs: Annotated[int | None, Parameter(help="Processes that replay; left out: as many as processors.")] = None,
+    origin: Annotated[
+        Literal["prometheus", "prefect"] | None,
+        Parameter(name="--from", help="Where releases are looked for; left out: Prometheus, then Prefect."),
+    ] = None,
+) -> int:
+    """Replay past releases: what their verdicts would have been, when, why, and at which limits none had failed.
+
+    Exits 0 when all were replayed, whatever the verdicts; 1 if some could not be decided because we could not measure
+    or judge; 2 if it was used wrongly; 130 on Ctrl-C, with what is done written.
+
+    The releases of a list, those of the last month by their version label, and the verdicts for a script:
+
+        firstwatch backtest services/shop.yaml --releases releases.json
+
+        firstwatch backtest services/shop.yaml --last 30d --prometheus http://127.0.0.1:9090
+
+        firstwatch backtest services/shop.yaml --releases releases.json --json - | jq '.[].verdict'
+    """
+    from tasks.backtest import command
+
+    return command(service_file, releases, prometheus, out, last, jobs, origin)
 
 
 @app.command

@@ -1,0 +1,142 @@
+"""Past releases from a Prometheus' history: each one's series fetched once, and replayed in processes of their own.
+
+Fetching waits and replaying computes, so several releases are fetched at a time while others are replayed. Whatever
+goes wrong with one release is told as that release's result, and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from firstwatch import backtest
+from firstwatch.backtest import Backtest, BacktestResult, Case, Threshold
+from firstwatch.model import SourceError, Verdict
+from firstwatch.past import PastRelease
+from firstwatch.spec import Service
+from tasks.access import access_to
+from tasks.measure import measure
+from tasks.prometheus import PrometheusSource
+
+_A_FEW = 4  # releases that are replayed sooner than further processes are started
+
+T = TypeVar("T")
+
+
+class Replay:
+    """A backtest as it goes on: `so_far` may be asked at any time, after it was broken off too.
+
+    `service` is not filled in yet; `jobs` is how many processes replay. Raises ReleasesError where a placeholder has
+    no value, and ValueError where the file names no Prometheus.
+    """
+
+    def __init__(self, service: Service, releases: Sequence[PastRelease], jobs: int | None = None) -> None:
+        if not service.metrics.prometheus:
+            raise ValueError("only a Prometheus has a history: give metrics.prometheus, or --prometheus")
+        self._metrics, self._releases = service.metrics, tuple(releases)
+        self._services = backtest.prepare(service, releases)
+        self._jobs = min(jobs or os.cpu_count() or 1, max(1, len(releases)))
+        self._results: dict[int, BacktestResult] = {}
+        self._failed: dict[int, Case] = {}
+        self._thresholds: tuple[Threshold, ...] = ()
+        self._unreachable = ""
+        self._pool: Executor | None = None
+
+    @property
+    def so_far(self) -> Backtest:
+        """What is done, in the order of the releases."""
+        results = tuple(self._results[i] for i in sorted(self._results))
+        return Backtest(results, self._thresholds, wanted=len(self._releases))
+
+    async def run(self, tell: Callable[[BacktestResult], None]) -> Backtest:
+        """Everything, calling `tell` with each result as it comes. Raises SecretMissing."""
+        access = await access_to(self._metrics)
+        to_do = iter(range(len(self._releases)))
+
+        async def work() -> None:
+            async with PrometheusSource(self._metrics.prometheus, access) as source:
+                for i in to_do:
+                    self._results[i] = await self._one(i, source)
+                    tell(self._results[i])
+
+        try:
+            async with PrometheusSource(self._metrics.prometheus, access) as source:
+                await self._try_out(source)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(2 * self._jobs + 2, len(self._releases))):
+                    group.create_task(work())
+            self._thresholds = await self._search()
+        finally:
+            self._end_pool()
+        return self.so_far
+
+    # ── one release ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _one(self, i: int, source: PrometheusSource) -> BacktestResult:
+        past, service = self._releases[i], self._services[i]
+        if self._unreachable:
+            return backtest.undecided(past, self._unreachable)
+        at = past.release.deployed_at
+        until = min(backtest.window_end(service, at), time.time())
+        measured = await measure(source, service, service.window.checkpoints, at, until, None)
+        if all(isinstance(one, SourceError) for one in measured.checkpoints.values()):
+            await self._try_out(source)
+        case = Case(service, past, measured, until)
+        try:
+            result = await self._computed(backtest.decide, case)
+        except Exception as problem:
+            return backtest.undecided(past, f"the replay itself failed: {type(problem).__name__}: {problem}")
+        if result.verdict is Verdict.UNHEALTHY:
+            self._failed[i] = case
+        return result
+
+    async def _try_out(self, source: PrometheusSource) -> None:
+        """One simple question: where it has no answer, no release need wait for its own."""
+        deadline = time.time() + self._metrics.timeout
+        answer = await source.query("vector(1)", time.time(), deadline=deadline)
+        self._unreachable = answer.why if isinstance(answer, SourceError) else ""
+
+    # ── computing ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _search(self) -> tuple[Threshold, ...]:
+        """Each checkpoint's threshold, from the releases that were rolled back."""
+        cases = [self._failed[i] for i in sorted(self._failed)]
+        if not cases:
+            return ()
+        names = [checkpoint.name for checkpoint in self._services[0].window.checkpoints]
+        return tuple(await asyncio.gather(*(self._computed(backtest.threshold, name, cases) for name in names)))
+
+    async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
+        """In another process; once more, should that one have died of something else. Raises what `work` raises."""
+        for last in (False, True):
+            pool = self._pool = self._pool or self._new_pool()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+            except BrokenProcessPool:
+                if self._pool is pool:
+                    self._end_pool()
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _new_pool(self) -> Executor:
+        if self._jobs == 1 or len(self._releases) <= _A_FEW:
+            return ThreadPoolExecutor(1)
+        return ProcessPoolExecutor(self._jobs, get_context("spawn"), _leave_interrupts_to_the_parent)
+
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; only one of them has something to tell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
