@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Self
 
 from firstwatch.gate import Answer, Gate, Seen
-from firstwatch.model import Counts, Measurement, SourceError, Values
+from firstwatch.kayenta import CanaryConfig
+from firstwatch.model import Counts, Judgement, Measurement, SourceError, Values
 from firstwatch.selector import Selector, parse
 from firstwatch.spec import Service, signals_of
 from firstwatch.spec.canary import CanaryMetric, PrometheusProvider, count_of, interval_of, metrics_of
 from firstwatch.spec.canary_findings import moment
 from tasks.access import access_of_provider
+from tasks.kayenta import read_config, score
 from tasks.prometheus import PrometheusSource
 
 _PAGE = 11_000  # values of one range query that Prometheus gives at most
@@ -38,6 +40,7 @@ class Meter:
         self._stack = AsyncExitStack()
         self._sources: dict[str, tuple[PrometheusSource, float]] = {}
         self._opening = asyncio.Lock()
+        self._config: CanaryConfig | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,6 +130,12 @@ class Meter:
             return await source.histogram(selector, since, until, deadline=deadline)
         bound = next(iter(self._service.objectives.latency.values()))
         return await source.slower_than(selector, bound, since, until, deadline=deadline)
+
+    async def _kayenta(self, at: float, deadline: float | None) -> Judgement:
+        given = self._canary.kayenta
+        assert given is not None
+        self._config = self._config or await asyncio.to_thread(read_config, given)
+        return await score(await self._source(None), given, self._config, self._start, at, deadline)
 
     # ── a whole history ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -152,8 +152,10 @@ class Kayenta(ArgoModel):
     count: int = Field(6, ge=1, description="how many are made")
     step: Seconds = Field(60.0, gt=0, description="time between two values of a metric")
     lookback: Seconds = Field(0.0, description="how far each judgement looks back; 0: to the canary's beginning")
-    marginal: float = Field(75.0, ge=0, le=100, description="a lower score fails")
-    pass_: float = Field(95.0, alias="pass", ge=0, le=100, description="at the end, a lower score does not pass")
+    marginal: float | None = Field(None, ge=0, le=100, description="a lower score fails; left out: as configured")
+    pass_: float | None = Field(
+        None, alias="pass", ge=0, le=100, description="a lower score does not pass; left out: as configured"
+    )
 
 
 class Canary(ArgoModel):

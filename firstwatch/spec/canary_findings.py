@@ -152,12 +152,13 @@ def _steps(canary: Canary) -> Iterator[Finding]:
 def _kayenta(canary: Canary) -> Iterator[Finding]:
     if canary.kayenta is None or isinstance(canary.kayenta.config, str):
         return  # a file's faults are told when it is read
-    from firstwatch.kayenta import ConfigError, parse
+    from firstwatch.kayenta import ConfigError, parse, queries
 
     try:
-        parse(canary.kayenta.config)
+        given = canary.kayenta
+        queries(parse(given.config), given.canary_scope, given.stable_scope, given.location)
     except ConfigError as e:
-        for fault in e.faults:
+        for fault in e.problems:
             yield Finding(("canary", "kayenta", "config"), fault, "see Kayenta's docs/canary-config.md")
 
 

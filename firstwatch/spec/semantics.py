@@ -306,9 +306,7 @@ def _on_inconclusive(service: Service) -> Iterator[Finding]:
                 needs=("on_inconclusive", "rollback"),
             )
     if policy.do != "ask" and (policy.model_fields_set & {"within", "otherwise"}):
-        yield Finding(
-            ("on_inconclusive",), "`within` and `otherwise` belong to ask", "take them out, or write do: ask"
-        )
+        yield Finding(("on_inconclusive",), "`within` and `otherwise` belong to ask", "take them out, or write do: ask")
     if policy.within < 1:
         yield Finding(("on_inconclusive", "within"), "`within` must be 1s or longer", "for example 1h")
 

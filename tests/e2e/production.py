@@ -46,6 +46,7 @@ class Scenario:
     meanwhile: Callable[[Production, Running], None] | None = None
     patience: float = 240
     prometheus: str = "prometheus"  # which one measures it
+    stable: bool = False  # v1 runs beside it, for a canary to be compared with
 
 
 @dataclass
@@ -114,20 +115,30 @@ class Production:
     def play(self, scenario: Scenario) -> Result:
         with self._slots:
             with self._setting_up:
-                shop = self.stack.shop("v1", f"shop-{scenario.name}")
-                self.stack.scrape(scenario.name, shop.url, scenario.prometheus)
-                traffic = (
-                    [self.stack.traffic(shop.url, scenario.rps, 300, f"traffic-{scenario.name}")]
+                shop, *others = self._shops(scenario)
+                traffic = [
+                    self.stack.traffic(s.url, scenario.rps, 300, f"traffic-{s.process.name}")
+                    for s in (shop, *others)
                     if scenario.rps
-                    else []
-                )
+                ]
                 file = self._service_file(scenario, shop)
             try:
                 time.sleep(4)  # the old version is seen to work for a while
                 return self._verify(scenario, shop, file)
             finally:
-                for process in (*traffic, shop.process):
+                for process in (*traffic, shop.process, *(other.process for other in others)):
                     process.stop()
+
+    def _shops(self, scenario: Scenario) -> list[Shop]:
+        """The shop that gets v2, and, for a comparison, one that stays at v1."""
+        shop = self.stack.shop("v1", f"shop-{scenario.name}")
+        if not scenario.stable:
+            self.stack.scrape(scenario.name, shop.url, scenario.prometheus)
+            return [shop]
+        stable = self.stack.shop("v1", f"shop-{scenario.name}-stable")
+        self.stack.scrape(scenario.name, shop.url, scenario.prometheus, version="v2")
+        self.stack.scrape(scenario.name, stable.url, scenario.prometheus, version="v1")
+        return [shop, stable]
 
     def _verify(self, scenario: Scenario, shop: Shop, file: Path) -> Result:
         shop.deploy("v2", **scenario.faults)
@@ -162,7 +173,7 @@ class Production:
             time.sleep(0.5)
         time.sleep(2)  # the recorder of task runs is asynchronous
         tasks = self.ask("task_runs/filter", flow_runs={"id": {"any_": [flow_run_id]}}, sort="EXPECTED_START_TIME_ASC")
-        artifacts = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}})
+        artifacts = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}}, sort="ID_DESC")[::-1]
         shown = {a["key"].rpartition("-")[0] if a["key"].startswith("journal") else a["key"]: a for a in artifacts}
         ours = [m for m in self.slack.messages if f"{name}@v2@" in str(m)]
         return Result(name, run["state"], tasks, shop.state(), ours, run, shown)
