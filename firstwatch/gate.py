@@ -143,6 +143,23 @@ def _as_told(metric: CanaryMetric, judgement: Judgement) -> Judgement:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that a source would have answered for a gate's metrics, by name: for a judge of ours the whole series, for
+    the others the answer at each moment (milliseconds of Unix time)."""
+
+    answers: Mapping[str, Seen | SourceError | Mapping[int, Answer]]
+
+    def answer(self, metric: CanaryMetric, at: float) -> Answer:
+        """What was known of the metric at `at` (Unix seconds)."""
+        known = self.answers.get(metric.name, SourceError("was not asked"))
+        if isinstance(known, Seen):
+            return known.until(at)
+        if isinstance(known, SourceError):
+            return known
+        return known.get(round(at * 1000), SourceError("was not asked at this time"))
+
+
 # ── the gate ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

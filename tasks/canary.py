@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from firstwatch.gate import Answer, Gate, Seen
+from firstwatch.gate import Answer, Gate, History, Seen
 from firstwatch.kayenta import CanaryConfig
 from firstwatch.model import Counts, Judgement, Measurement, SourceError, Values
 from firstwatch.selector import Selector, parse
@@ -140,32 +140,27 @@ class Meter:
 
     # ── a whole history ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def history(self, until: float) -> Callable[[CanaryMetric, float], Answer]:
-        """All answers that the gate would ask for up to `until`, each query asked once for all of them."""
+    async def history(self, until: float) -> History:
+        """All answers that the gate would ask for up to `until`, each query asked once for all of them if it can be."""
         gate = Gate(self._canary, self._start)
         metrics = metrics_of(self._canary)
         found = await asyncio.gather(*(self._history_of(m, min(until, gate.deadline(m))) for m in metrics))
-        by_name = dict(zip((m.name for m in metrics), found, strict=True))
-        return lambda metric, at: by_name[metric.name](at)
+        return History(dict(zip((m.name for m in metrics), found, strict=True)))
 
-    async def _history_of(self, metric: CanaryMetric, until: float) -> Callable[[float], Answer]:
+    async def _history_of(self, metric: CanaryMetric, until: float) -> Seen | SourceError | Mapping[int, Answer]:
         if metric.judge is not None:
             try:
-                seen = await self._seen(metric, until, None)
+                return await self._seen(metric, until, None)
             except Exception as problem:
-                failed = SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
-                return lambda _at: failed
-            return seen.until
-        first = self._start + metric.initial_delay
-        every = interval_of(metric)
+                return SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
+        first, every = self._start + metric.initial_delay, interval_of(metric)
         moments = [first + i * every for i in range(int((until - first) / every + 1e-6) + 1)]
         provider = metric.provider.prometheus if metric.provider else None
         if provider is not None and provider.range_query is None and not metric.min_sample:
             answers = await self._on_grid(provider, moments, every)
         else:
             answers = await asyncio.gather(*(self.answer(metric, at) for at in moments))
-        by_moment = {round(at * 1000): answer for at, answer in zip(moments, answers, strict=True)}
-        return lambda at: by_moment.get(round(at * 1000), SourceError("was not asked"))
+        return {round(at * 1000): answer for at, answer in zip(moments, answers, strict=True)}
 
     async def _on_grid(self, provider: PrometheusProvider, moments: Sequence[float], step: float) -> Sequence[Answer]:
         """What the query gave at each of the moments, which are a step apart, from one range query."""
