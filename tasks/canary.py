@@ -134,9 +134,9 @@ class Meter:
     async def _kayenta(self, at: float, deadline: float | None) -> Judgement:
         given = self._canary.kayenta
         assert given is not None
-        config: CanaryConfig = self._config or await asyncio.to_thread(read_config, given)
-        self._config = config
-        return await score(await self._source(None), given, config, self._start, at, deadline)
+        if self._config is None:
+            self._config = await asyncio.to_thread(read_config, given)
+        return await score(await self._source(None), given, self._config, self._start, at, deadline)
 
     # ── a whole history ──────────────────────────────────────────────────────────────────────────────────────
 
