@@ -11,6 +11,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
@@ -18,10 +19,11 @@ from prefect.states import Completed, Failed
 
 from firstwatch.model import Verdict
 from firstwatch.report import messages
-from firstwatch.report.model import RollbackRecord, RollbackState
-from firstwatch.report.summary import rollback_sentence, why
+from firstwatch.report.model import Decision, RollbackRecord, RollbackState
+from firstwatch.report.summary import answer_sentence, rollback_sentence, why
 from firstwatch.report.text import plain
 from firstwatch.verdict import of_smoke
+from tasks.ask import decide
 from tasks.check import bad_version_is_gone
 from tasks.hooks import RollbackOrder
 from tasks.report import publish_report, publish_requests
@@ -43,6 +45,8 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
         async with opening as run:
             run.tell(messages.started(run.report()))
             await _find_verdict(run, steps)
+            while await _is_watched_on(run):
+                await _find_verdict(run, steps)
             await run.still_ours()
             state = await _act(run)
             run.tell(messages.verdict(run.report(state.name or "")))
@@ -57,7 +61,8 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
 async def _find_verdict(run: Run, steps: Steps) -> None:
     """The steps' verdict; or, after a restart, the one that was written down."""
     run.restore_smoke()
-    if (kept := run.journal.get("verdict")) is not None:
+    kept = run.journal.get("verdict")
+    if kept is not None and kept.get("round", 0) == run.rounds:
         run.found.verdict, run.found.reasons = Verdict(kept["verdict"]), tuple(kept["reasons"])
         return
     try:
@@ -67,7 +72,32 @@ async def _find_verdict(run: Run, steps: Steps) -> None:
         why = run.redactor.text(f"the checker itself failed: {type(problem).__name__}: {problem}")
         run.found.verdict, run.found.reasons = _proven(run) or (Verdict.INCONCLUSIVE, (why,))
     async with unharmed("the verdict was not written down"):
-        await run.journal.finish("verdict", {"verdict": run.found.verdict, "reasons": run.found.reasons})
+        await run.journal.finish("verdict", _verdict(run))
+
+
+def _verdict(run: Run) -> dict[str, Any]:
+    return {"verdict": run.found.verdict, "reasons": run.found.reasons, "round": run.rounds}
+
+
+async def _is_watched_on(run: Run) -> bool:
+    """Where nothing is proven: have somebody decide, as the service file says. True: the release is watched on.
+
+    Raises Pause while the answer is awaited. A question that cannot be asked is no answer: inconclusive.
+    """
+    policy = run.service.on_inconclusive
+    if run.found.verdict is not Verdict.INCONCLUSIVE or run.dry_run or policy is None:
+        return False
+    if run.decision is not None:  # by an earlier process
+        return False
+    try:
+        answer = await decide(run, policy)
+    except Exception as problem:
+        get_run_logger().error("Nobody could be asked:\n%s", run.redactor.text(traceback.format_exc()))
+        run.found.notes.append(f"Nobody could be asked what to do ({type(problem).__name__}: {problem}).")
+        return False
+    if answer.decision is Decision.WATCH:
+        run.watch_on()
+    return answer.decision is Decision.WATCH
 
 
 def _proven(run: Run) -> tuple[Verdict, Reasons] | None:
@@ -91,7 +121,24 @@ async def _act(run: Run) -> State[None]:
         case Verdict.UNHEALTHY:
             return await _roll_back(run, because)
         case _:
-            return Failed(name="Inconclusive", message=because)
+            return await _as_decided(run, because)
+
+
+async def _as_decided(run: Run, because: str) -> State[None]:
+    """Nothing is proven: what was decided is done. Only a decision to proceed ends in a Completed state."""
+    answer = run.decision
+    match answer and answer.decision:
+        case Decision.PROCEED:
+            return Completed(name="Proceeded", message=_decided(run, because))
+        case Decision.ROLL_BACK:
+            return await _roll_back(run, _decided(run, because))
+        case _:
+            return Failed(name="Inconclusive", message=_decided(run, because))
+
+
+def _decided(run: Run, because: str) -> str:
+    """`ann: proceed. The traffic is low at night. (error rate: …)`"""
+    return plain(run.redactor.text(f"{answer_sentence(run.decision)} ({because})"), 600) if run.decision else because
 
 
 async def _roll_back(run: Run, because: str) -> State[None]:
@@ -100,7 +147,7 @@ async def _roll_back(run: Run, because: str) -> State[None]:
     assert hook is not None
     order = RollbackOrder(
         run.release,
-        run.found.reasons,
+        (*run.found.reasons, *map(answer_sentence, run.found.answers)),
         hook,
         run.flow_run.id,
         run.flow_run_url,

@@ -38,7 +38,7 @@ async def smoke(
 
 async def smoke_suite(run: Run) -> tuple[Verdict, Reasons]:
     """The version check, then all checks side by side, within the suite's budget."""
-    if "smoke" not in run.journal:  # what an earlier process found has been restored
+    if run.found.version_check is None and not run.found.smoke:  # what an earlier process found has been restored
         await _run_checks(run)
     result, reasons = verdict.of_smoke(run.found.version_check, run.found.smoke)
     if result is not Verdict.HEALTHY:
@@ -62,6 +62,7 @@ async def _run_checks(run: Run) -> None:
             "version": run.found.version_check,
             "checks": run.found.smoke,
             "took": suite.took,
-            "requests": run.transport.records,
+            "requests": run.requests,
+            "round": run.rounds,
         },
     )

@@ -25,9 +25,10 @@ from pydantic import TypeAdapter
 from firstwatch.model import CheckResult, Outcome, Release, RequestRecord, Verdict
 from firstwatch.redaction import Redactor
 from firstwatch.report import messages
-from firstwatch.report.model import CheckpointRecord, Delivery, ReleaseReport, RollbackRecord
+from firstwatch.report.model import Answer, CheckpointRecord, Decision, Delivery, ReleaseReport, RollbackRecord
 from firstwatch.spec import Service, load_or_raise
 from firstwatch.spec.fill import fill
+from firstwatch.verdict import of_smoke
 from tasks import slack
 from tasks.canary import Meter
 from tasks.gate import GateRun
@@ -42,6 +43,7 @@ from tasks.wire import SYNTHETIC_HEADERS
 
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
 _CHECKS = TypeAdapter(list[CheckResult])
+_ANSWER = TypeAdapter(Answer)
 _REQUESTS = TypeAdapter(list[RequestRecord])
 
 
@@ -61,6 +63,7 @@ class Findings:
     smoke_took: float | None = None
     verdict: Verdict | None = None
     reasons: Reasons = ()
+    answers: list[Answer] = field(default_factory=list)
     rollback: RollbackRecord | None = None
     deliveries: list[Delivery] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,6 +91,7 @@ class Run:
     window: Window | None = None
     gates: list[GateRun] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
+    asked: int = 0  # how many questions have been answered, or answered with what cannot be taken
     _telling: asyncio.Task[None] | None = None
 
     @property
@@ -111,6 +115,7 @@ class Run:
             gates=[gate.record() for gate in self.gates],
             charts=[*(self.window.charts() if self.window else ()), *(c for gate in self.gates for c in gate.charts())],
             rollback=found.rollback,
+            answers=tuple(found.answers),
             requests=self.requests,
             deliveries=tuple(found.deliveries),
             notes=tuple(found.notes),
@@ -158,18 +163,54 @@ class Run:
                 if delivery.ok:
                     await self.journal.finish(step, {"ts": delivery.ts})
 
+    # ── watching on, because somebody said so ────────────────────────────────────────────────────────────────
+
+    @property
+    def rounds(self) -> int:
+        """How often the release has been watched on. What was found in an earlier round is not the last word."""
+        return sum(1 for answer in self.found.answers if answer.decision is Decision.WATCH)
+
+    @property
+    def watch_until(self) -> float | None:
+        """The moment (Unix seconds) until which the last answer wants it watched on."""
+        return next((a.until for a in reversed(self.found.answers) if a.decision is Decision.WATCH), None)
+
+    @property
+    def decision(self) -> Answer | None:
+        """What is to be done with an inconclusive release, if that has been decided."""
+        last = self.found.answers[-1] if self.found.answers else None
+        return None if last is None or last.decision is Decision.WATCH else last
+
+    def watch_on(self) -> None:
+        """Make room for what is found now: the window goes on, and a smoke test that proved nothing is taken again."""
+        if self.window is not None and self.watch_until is not None:
+            self.window.watch_on(self.watch_until)
+        if of_smoke(self.found.version_check, self.found.smoke)[0] is Verdict.INCONCLUSIVE:
+            self.found.version_check, self.found.smoke = None, []
+
     # ── what an earlier process of this flow run has found ───────────────────────────────────────────────────
+
+    def restore_answers(self) -> None:
+        """Take up what has been decided, and go on from there."""
+        while (kept := self.journal.get(f"answer {self.asked + 1}")) is not None:
+            self.asked += 1
+            if "answer" in kept:
+                self.found.answers.append(_ANSWER.validate_python(kept["answer"]))
+        if self.rounds:
+            self.watch_on()
 
     def restore_smoke(self) -> None:
         """Take up the smoke suite's result from the journal, if it has been finished."""
         kept = self.journal.get("smoke")
         if kept is None:
             return
+        self.found.earlier_requests = _REQUESTS.validate_python(kept["requests"])
         version = [kept["version"]] if kept["version"] else []
         self.found.version_check = next(iter(_CHECKS.validate_python(version)), None)
         self.found.smoke = _CHECKS.validate_python(kept["checks"])
         self.found.smoke_took = kept["took"]
-        self.found.earlier_requests = _REQUESTS.validate_python(kept["requests"])
+        if kept.get("round", 0) < self.rounds:
+            self.watch_on()
 
 
 @asynccontextmanager
@@ -238,6 +279,7 @@ async def open_run(
             run.thread = await slack.Thread.open(spec.alerts.slack, load_secret, run.redactor, first.get("ts"))
         if observes:
             run.window = await _open_window(run, stack)
+        run.restore_answers()
         try:
             yield run
         finally:

@@ -22,8 +22,11 @@ WORK_POOL = "production"
 OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.firstwatch"}
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
 ENDED_OURS = {
-    f"prefect.flow-run.{name}" for name in ("Healthy", "RolledBack", "RollbackFailed", "Unhealthy", "Inconclusive")
+    f"prefect.flow-run.{name}"
+    for name in ("Healthy", "RolledBack", "RollbackFailed", "Unhealthy", "Inconclusive", "Proceeded")
 }
+# A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
+AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
 
 
 def restart_automations() -> list[Automation]:
@@ -66,9 +69,9 @@ def restart_automations() -> list[Automation]:
         on_silence(
             "firstwatch: a silent run has crashed",
             after="prefect.flow-run.heartbeat",
-            # A run that is parked ("Waiting T+2m …") has no process, and so no heartbeat. A crashed one is not expected
-            # here on purpose: Prefect drops events when its database is busy, and this is the second chance to go on.
-            expect={"prefect.flow-run.heartbeat", "prefect.flow-run.Waiting*"} | ENDED | ENDED_OURS,
+            # A crashed run is not expected here on purpose: Prefect drops events when its database is busy, and this is
+            # the second chance to go on.
+            expect={"prefect.flow-run.heartbeat"} | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=90),
             action=ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat for 90 seconds."),
         ),

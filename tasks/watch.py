@@ -88,6 +88,11 @@ class Window:
         if kept["source"]:
             self._source.restore(kept["source"])
 
+    def watch_on(self, until: float) -> None:
+        """Go on beyond the window's end, until that moment (Unix seconds)."""
+        self.watch = self.watch.watched_on(until)
+        self.looks = timeline.looks(self.service.window, self.release.deployed_at, until)
+
     @property
     def to_come(self) -> list[Look]:
         """The looks that are still to be taken."""

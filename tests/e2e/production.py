@@ -173,7 +173,7 @@ class Production:
             time.sleep(0.5)
         time.sleep(2)  # the recorder of task runs is asynchronous
         tasks = self.ask("task_runs/filter", flow_runs={"id": {"any_": [flow_run_id]}}, sort="EXPECTED_START_TIME_ASC")
-        artifacts = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}}, sort="ID_DESC")[::-1]
+        artifacts = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}})
         shown = {a["key"].rpartition("-")[0] if a["key"].startswith("journal") else a["key"]: a for a in artifacts}
         ours = [m for m in self.slack.messages if f"{name}@v2@" in str(m)]
         return Result(name, run["state"], tasks, shop.state(), ours, run, shown)
