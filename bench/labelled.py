@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -43,11 +43,13 @@ _USUAL_BAD = {
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kinds of release under one heading: those that fool naive gates, and those that are bad."""
+    """Kinds of release under one heading: those that fool naive gates, and those that are bad. Without `history`,
+    nothing was scraped before the deploy. The title's first word names the releases, and must be unique."""
 
     title: str
     healthy: Bends
     bad: Bends
+    history: bool = True
 
 
 def _kinds(title: str, usual: bool) -> Kinds:
@@ -63,6 +65,7 @@ def _kinds(title: str, usual: bool) -> Kinds:
 
 USUAL = _kinds("usual kinds", usual=True)
 FURTHER = _kinds("further kinds", usual=False)
+NEW = replace(USUAL, title="new services: usual kinds, no history", history=False)
 
 
 # ── what was scraped ─────────────────────────────────────────────────────────────────────────────────────────
@@ -91,22 +94,31 @@ class Labelled:
 def labelled(rng: np.random.Generator, kinds: Kinds, count: int, traffic: Traffic = invented) -> list[Labelled]:
     """So many releases, half of them healthy, of each kind in turn."""
     healthy, bad = islice(cycle(kinds.healthy.items()), count // 2), islice(cycle(kinds.bad.items()), -(-count // 2))
-    prefix = kinds.title.split()[0]
-    return [release(rng, f"{prefix}{i:03}", *one, traffic) for i, one in enumerate([*healthy, *bad])]
+    prefix, since = kinds.title.split()[0], -BEFORE if kinds.history else 0.0
+    return [release(rng, f"{prefix}{i:03}", *one, traffic, since) for i, one in enumerate([*healthy, *bad])]
 
 
-def release(rng: np.random.Generator, service: str, kind: str, bend: Bend, traffic: Traffic = invented) -> Labelled:
+def release(
+    rng: np.random.Generator,
+    service: str,
+    kind: str,
+    bend: Bend,
+    traffic: Traffic = invented,
+    since: float = -BEFORE,
+) -> Labelled:
+    """One release of a kind, scraped from `since` on (seconds after the deploy)."""
     w = World.healthy(rng, before=BEFORE, after=AFTER, traffic=traffic)
     bend(w)
-    return Labelled(service, kind, w.onset, list(_scraped(w, service)))
+    return Labelled(service, kind, w.onset, list(_scraped(w, service, since)))
 
 
-def _scraped(w: World, service: str) -> Iterator[Series]:
+def _scraped(w: World, service: str, since: float) -> Iterator[Series]:
     n = len(w.t)
     requests = w.rng.poisson(np.maximum(w.rps, 0) * STEP)
     # The error rate scatters from scrape to scrape, as that of real dependencies does.
     errors = w.rng.binomial(requests, np.clip(w.p_err * w.rng.gamma(4, 0.25, n), 0, 1))
-    seen = w.scraped
+    tried = w.t >= since
+    seen = w.scraped & tried
 
     def series(name: str, value: NDArray[np.generic], where: NDArray[np.bool_] = seen, **labels: str) -> Series:
         return Series(name, {"svc": service, **labels}, w.t[where], value[where].astype(float))
@@ -117,7 +129,7 @@ def _scraped(w: World, service: str) -> Iterator[Series]:
         yield series("http_request_duration_seconds_bucket", _counter(w, within), le=le)
     yield series("process_resident_memory_bytes", w.memory)
     yield series("db_pool_connections_in_use", np.clip(np.round(w.pool), 0, POOL))
-    yield series("up", seen, where=np.ones(n, bool))
+    yield series("up", seen, where=tried)
 
 
 def _within(w: World, requests: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Scores our verdicts on labelled releases beside the rules that people would use instead, on one real Prometheus.
 
-    python -m bench.verdicts                      360 releases of the usual kinds and 360 of further kinds
+    python -m bench.verdicts                      three sets of 360 releases: usual kinds, further kinds, new services
     python -m bench.verdicts --traffic load.csv   the same under the load of a real service
 
 Ours are what `firstwatch backtest` says, run as a user would run it; the others are those of bench/peers.py. Prints the
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.chart import Line, Panel, detection_svg
-from bench.labelled import DEPLOYED_AT, FURTHER, USUAL, Kinds, Labelled, labelled, traffic_of, write_openmetrics
+from bench.labelled import DEPLOYED_AT, FURTHER, NEW, USUAL, Kinds, Labelled, labelled, traffic_of, write_openmetrics
 from bench.peers import Decided, decide
 from bench.releases import invented
 from bench.score import Score
@@ -160,7 +160,7 @@ def table(results: Mapping[str, Any]) -> str:
         for i, (gate, s) in enumerate(result["gates"].items()):
             shares = f"{_with_interval(s['false_rollbacks'])} | {_with_interval(s['detected'])}"
             delays = f"{_seconds(s['median_delay_s'])} | {_seconds(s['p90_delay_s'])}"
-            first = f"{result['releases']} of {title}" if i == 0 else ""
+            first = f"{title} ({result['releases']})" if i == 0 else ""
             rows.append(f"| {first} | {gate} | {shares} | {delays} |")
     return "\n".join(rows)
 
@@ -214,7 +214,7 @@ def main() -> int:
     asked = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as home, Stack(Path(home)) as stack:
-        results, panels = measure(stack, made((USUAL, FURTHER), asked.seed, asked.count, asked.traffic))
+        results, panels = measure(stack, made((USUAL, FURTHER, NEW), asked.seed, asked.count, asked.traffic))
         result = {
             "seed": asked.seed,
             "count": asked.count,
@@ -224,7 +224,7 @@ def main() -> int:
             "sets": results,
         }
         RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        RESULT.with_suffix(".svg").write_text(detection_svg(panels))
+        RESULT.with_suffix(".svg").write_text(detection_svg(panels[:2]))
         print(table(results))
         for title, result in results.items():
             print(f"\n{OURS} on {title}:\n{ours_by_kind(result)}")

@@ -84,6 +84,6 @@ def test_releases_through_a_real_prometheus_and_the_command_line(tmp_path: Path)
     flagger = gates["Flagger, threshold 5"]["by_kind"]
     assert flagger["errors_20"] == {"releases": 3, "false": 0, "found": 3, "median_delay_s": 300}
     rows = table(results).splitlines()
-    assert len(rows) == 8 and rows[2].startswith("| 12 of some kinds | Firstwatch | 0 % (0–39) | 100 % (61–100) |")
+    assert len(rows) == 8 and rows[2].startswith("| some kinds (12) | Firstwatch | 0 % (0–39) | 100 % (61–100) |")
     drawn = ElementTree.fromstring(detection_svg(panels))
     assert len([e for e in drawn.iter() if e.get("stroke-linejoin")]) == 6
