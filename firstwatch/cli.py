@@ -64,7 +64,12 @@ def backtest(
         Path | None, Parameter(help="A JSON list of {service, version, deployed_at, args}; left out: they are found.")
     ] = None,
     prometheus: Annotated[str, Parameter(help="Whose history is read; left out: the file's metrics.prometheus.")] = "",
-    out: Annotated[str, Parameter(name="--json", help="Write the verdicts to this file; - for standard output.")] = "",
+    out: Annotated[
+        str,
+        Parameter(
+            name="--json", allow_leading_hyphen=True, help="Write the verdicts to this file; - for standard output."
+        ),
+    ] = "",
     last: Annotated[str | None, Parameter(help="How far back releases are looked for, as in 7d (the default).")] = None,
     jobs: Annotated[int | None, Parameter(help="Processes that replay; left out: as many as processors.")] = None,
     origin: Annotated[
@@ -88,6 +93,50 @@ def backtest(
     from tasks.backtest import command
 
     return command(service_file, releases, prometheus, out, last, jobs, origin)
+
+
+@app.command(name="import-argo")
+def import_argo(
+    template: Annotated[Path, Parameter(help="A file with AnalysisTemplates; /dev/stdin for a pipe.")],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Where to write; left out: here.")] = None,
+) -> int:
+    """Write Argo Rollouts' analysis templates over into the canary section of a service file.
+
+    Conditions become CEL with the same meaning. What is not sound (a query that is no PromQL, a condition that can
+    never fail or looks the wrong way) or not known here (another provider) is left out and named, each with file, line,
+    column and a hint. Exits 0 if all was taken over, 1 if something was left out, 2 if there was nothing to read.
+
+    To the screen, into a file, and from a Helm chart:
+
+        firstwatch import-argo analysis.yaml
+
+        firstwatch import-argo analysis.yaml -o canary.yaml
+
+        helm template CHART | firstwatch import-argo /dev/stdin
+    """
+    from firstwatch.argo.template import import_templates
+
+    text = _text_of(template)
+    if isinstance(text, int):
+        return text
+    imported = import_templates(text, str(template))
+    for diagnostic in imported.diagnostics:
+        print(diagnostic, file=sys.stderr)
+    if not imported.templates:
+        return _complain(f"{template}: there is no analysis template in it")
+    if not imported.yaml:
+        return NOT_FINE
+    if output is None:
+        print(imported.yaml, end="")
+    else:
+        try:
+            output.write_text(imported.yaml, encoding="utf-8")
+        except OSError as e:
+            return _complain(f"{output}: {e.strerror}")
+        print(f"{output}: {_counted(imported.taken, 'metric')} taken over, {imported.left_out} left out")
+    return NOT_FINE if imported.diagnostics else FINE
 
 
 @app.command
@@ -154,6 +203,16 @@ def _check(path: Path) -> int:
     checkpoints = len(loaded.service.window.checkpoints)
     print(f"{path}: fine ({_counted(checks, 'check')}, {_counted(checkpoints, 'checkpoint')})")
     return FINE
+
+
+def _text_of(path: Path) -> str | int:
+    """The file's text, or the exit code where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        return _complain(f"{path}: {e.strerror}")
+    except UnicodeDecodeError:
+        return _complain(f"{path}: not UTF-8 text")
 
 
 def _counted(number: int, what: str) -> str:

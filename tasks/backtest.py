@@ -25,7 +25,7 @@ from tasks.secrets import SecretMissing
 FINE, NOT_FINE, USED_WRONGLY, BROKEN_OFF = 0, 1, 2, 130
 USUAL_LAST = "7d"
 _WIDTH = 160  # columns, where there is no terminal to ask
-_TOLD_EVERY = 5.0  # seconds, where there is no terminal
+_TOLD_EVERY = 3.0  # seconds, where there is no terminal
 
 
 class Misused(Exception):

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class RunningPrometheus:
             f"--web.config.file={web}",
             f"--web.listen-address={address}",
             f"--storage.tsdb.path={folder / 'data'}",
+            "--storage.tsdb.retention.time=100y",
         ]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
         self.pid = self._process.pid
@@ -70,6 +71,29 @@ def prometheus(
         yield running
     finally:
         running.kill()
+
+
+@contextmanager
+def prometheus_of(folder: Path, openmetrics: str) -> Iterator[RunningPrometheus]:
+    """A Prometheus with this history (OpenMetrics with timestamps), which scrapes nothing, for a `with` block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "history.om"
+    text.write_text(openmetrics)
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder / "data")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with prometheus(folder, {}) as running:
+        yield running
+
+
+def openmetrics(samples: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> str:
+    """Gauges and counters as text: name → labels as PromQL writes them → (time, value)."""
+    lines = [
+        f"{name}{{{labels}}} {value:g} {at:.3f}"
+        for name, series in samples.items()
+        for labels, points in series.items()
+        for at, value in points
+    ]
+    return "\n".join([*lines, "# EOF\n"])
 
 
 def _config(targets: Mapping[str, str], every: float) -> object:
