@@ -6,6 +6,7 @@ Publishing never changes a verdict: what cannot be published is tried again, the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -23,12 +24,16 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.runtime import flow_run
 
+from firstwatch.backtest import Backtest
 from firstwatch.model import Release, RequestRecord, rfc3339
 from firstwatch.redaction import Redactor
+from firstwatch.report.backtest import backtest_markdown, sentence
 from firstwatch.report.markdown import release_markdown
 from firstwatch.report.model import ReleaseReport, map_text
 from firstwatch.report.summary import headline
 from firstwatch.report.text import plain
+from firstwatch.spec import Service
+from tasks.access import access_to
 
 MAX_REQUESTS = 1000  # rows of the request table
 _PATIENCE = 10.0  # seconds for Prefect's server to take a progress update
@@ -41,6 +46,15 @@ async def publish_report(report: ReleaseReport, redactor: Redactor) -> bool:
     clean = map_text(report, redactor.text)
     page, about = redactor.text(release_markdown(clean)), f"{headline(clean)}: {_about(clean.release)}"
     return await _published(_publish_markdown, f"release-{report.release.slug}", page, about)
+
+
+async def publish_backtest(service: Service, done: Backtest) -> bool:
+    """The markdown artifact `backtest-<service>`. False where Prefect would not take it. Raises SecretMissing."""
+    redactor = (await access_to(service.metrics)).redactor()
+    key = f"backtest-{re.sub(r'[^a-z0-9]+', '-', service.service.lower()).strip('-')}"
+    return await _published(
+        _publish_markdown, key, redactor.text(backtest_markdown(done)), redactor.text(sentence(done))
+    )
 
 
 async def publish_requests(records: Sequence[RequestRecord], release: Release, redactor: Redactor) -> bool:
