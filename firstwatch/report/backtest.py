@@ -133,7 +133,7 @@ def _written(found: Threshold, needed: float) -> str:
 def _lines(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     """Columns side by side; what does not fit into the width is cut off at the end of a line."""
     cells = [[plain(cell, 200) for cell in row] for row in (head, *rows)]
-    widths = [min(40, max(len(row[i]) for row in cells)) for i in range(len(head) - 1)]
+    widths = [min(60, max(len(row[i]) for row in cells)) for i in range(len(head) - 1)]
     return "\n".join(_line(row, widths, width) for row in cells)
 
 
