@@ -9,6 +9,7 @@ killed after any of them: what is asked, and until when, is written down first; 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -134,7 +135,7 @@ class _Stripped(RunInput):
 
 def _read(given: FlowRunInput, asked: Question, now: float) -> Answer:
     """The form as it was filled in. Raises ValidationError where it does not fit: not every door checks it."""
-    said: Any = form(asked.choices).model_validate(given.decoded_value)
+    said: Any = form(asked.choices).model_validate_json(given.value)
     decision = Decision(said.decision)
     at = given.created.timestamp() if given.created else now
     until = now + 60 * said.watch_for if decision is Decision.WATCH else None
@@ -196,8 +197,8 @@ async def _show(run: Run, asked: Question) -> None:
     suspends: nobody could answer it otherwise."""
     if await _input(run.client, run.flow_run.id, _keys(asked)["schema"]) is not None:
         return
-    base, _, _ = run.flow_run_url.partition("/runs/")
-    report_url = f"{base}/artifacts/key/release-{run.release.slug}"
+    ui = re.sub(r"/(flow-)?runs/flow-run/.*", "", run.flow_run_url)
+    report_url = f"{ui}/artifacts/key/release-{run.release.slug}" if ui else ""
     shown = form(asked.choices)
     shown._description = run.redactor.text(
         question_markdown(map_text(run.report(), run.redactor.text), asked, report_url)

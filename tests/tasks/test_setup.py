@@ -1,0 +1,29 @@
+"""What restarts a killed run must leave alone those that rest or have ended: by each name that a flow gives a state."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+from prefect.events import EventTrigger
+
+from tasks.setup import restart_automations
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*ROOT.glob("flows/*.py"), ROOT / "tasks/park.py", ROOT / "tasks/ask.py"]
+NAMED = re.compile(r"\b(?:Completed|Failed|Scheduled|Suspended)\([^)]*?name=f?\"([A-Za-z]+)")
+RESTS_WHATEVER_ITS_NAME = {"Suspended"}
+
+
+def states() -> set[str]:
+    return {name for source in SOURCES for name in NAMED.findall(source.read_text())} | RESTS_WHATEVER_ITS_NAME
+
+
+def test_a_run_that_rests_or_has_ended_is_not_silent() -> None:
+    assert {"Healthy", "RolledBack", "Proceeded", "Inconclusive", "Waiting", "Suspended"} <= states()
+    [silent] = [a for a in restart_automations() if "silent" in a.name]
+    assert isinstance(silent.trigger, EventTrigger)
+    expected = silent.trigger.expect
+    unexpected = [s for s in states() if not any(fnmatch(f"prefect.flow-run.{s}", event) for event in expected)]
+    assert not unexpected, "after 90 s, these would be taken for dead"
