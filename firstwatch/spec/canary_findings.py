@@ -76,7 +76,8 @@ def _query(loc: Loc, metric: CanaryMetric, provider: PrometheusProvider, service
             try:
                 compile_gate_condition(text)
             except ConditionError as e:
-                yield Finding((*loc, key), f"{text}: {e}", e.hint)
+                cut = "in YAML, what follows a # is a comment: put the condition in quotes"
+                yield Finding((*loc, key), f"{text}: {e}", cut if text.endswith((",", "(", "{")) else e.hint)
     for fault in validate_limits(metric):
         yield Finding(loc, f"{metric.name!r}: {fault}", "see docs/canary.md")
     if not provider.address and not service.metrics.prometheus:

@@ -46,6 +46,8 @@ def answering(*answers: Said, tls: ssl.SSLContext | None = None) -> Iterator[Ans
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET
+
         def log_message(self, *_: object) -> None:
             pass
 
