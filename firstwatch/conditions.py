@@ -55,10 +55,8 @@ _INSTEAD = {
     "response": "an answer's values stand alone: status, headers, json, text, elapsed",
     "body": "write json for a parsed body, text for the body as it is",
     "code": "write status",
-    "time": "write elapsed (seconds)",
-    "duration_ms": "write elapsed (seconds)",
-    "not": "write !(…)",
-    "len": "write size(…)",
+    "time": "write elapsed (seconds)", "duration_ms": "write elapsed (seconds)",
+    "not": "write !(…)", "len": "write size(…)",
     "True": "write true", "False": "write false", "None": "write null",
 }  # fmt: skip
 _SHOWN = 120  # characters of an actual value in a `why`

@@ -30,6 +30,7 @@ from firstwatch.expr.tree import (
     Sequence,
     Slice,
     Unary,
+    UnknownName,
     refuse,
     written,
 )
@@ -130,7 +131,7 @@ class _Checker:
         hint = _WORDS.get(node.name) or ("did you mean result?" if close else "")
         if node.name in FUNCTIONS:
             raise refuse(node, f"{node.name} is a function", f"write {node.name}(…)")
-        raise refuse(node, f"unknown name {node.name}", hint or "a condition looks at result")
+        raise UnknownName(f"unknown name {node.name}", hint or "a condition looks at result", node.at)
 
     def _item(self, node: Item) -> Type:
         if not self._items:
@@ -258,9 +259,8 @@ class _Checker:
         if node.name not in _SIGNATURES:
             close = get_close_matches(node.name, FUNCTIONS, n=1, cutoff=0.7)
             hint = _WORDS.get(node.name) or (f"did you mean {close[0]}?" if close else "")
-            raise refuse(
-                node, f"unknown function {node.name}()", hint or f"functions here: {', '.join(sorted(FUNCTIONS))}"
-            )
+            known = f"functions here: {', '.join(sorted(FUNCTIONS))}"
+            raise UnknownName(f"unknown function {node.name}()", hint or known, node.at)
         takes, gives = _SIGNATURES[node.name]
         self._check_arguments(node, takes, given)
         if node.name in ("first", "last") and given[0].kind == "list":

@@ -136,7 +136,7 @@ def _len(value: Any) -> int:
 
 def _kind(value: Any) -> str:
     kinds = {bool: "bool", int: "int", float: "float", str: "string", list: "array", dict: "map"}
-    return kinds.get(type(value), "nil")
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), "nil")
 
 
 def _get(of: Any, key: Any) -> Any:

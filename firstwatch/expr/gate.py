@@ -173,11 +173,14 @@ def compile_gate_condition(text: str) -> GateCondition:
 @lru_cache(maxsize=1024)
 def read_gate_condition(text: str) -> GateCondition:
     """The condition as it stands, whatever it may be worth, for any JSON result. Raises ConditionError."""
+    tree = None
     try:
         tree = parse(text)
         _check(tree, ANY)
         return ExprCondition(text, tree)
     except ConditionError as e:
+        if tree is not None and not isinstance(e, nodes.UnknownName):
+            raise  # it is Argo's language, used wrongly
         refused = e
     try:
         return CelCondition(text, compile_expression(_filled(text), GATE_NAMES, FUNCTIONS))

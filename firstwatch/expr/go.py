@@ -59,6 +59,8 @@ def within(value: int) -> int:
 
 
 def truncated(value: float) -> int:
+    if math.isnan(value):
+        raise NoData("a value is NaN, which is no whole number")
     if not math.isfinite(value):
         raise GoError(f"{shown(value)} is no whole number")
     return within(int(value))

@@ -1,7 +1,8 @@
 """Evaluating a condition in Argo's language on a result, with one addition: a value that is not there is *no data*.
 
 What Argo would silently make a yes or no of (NaN compared with anything, `all` or `any` of an empty result, nothing
-compared with a number) raises NoData. `and`, `or` and the closures are three-valued about it, as in SQL: a part that
+equal to a number) raises NoData; what is an error there (`result[0]` of an empty result) is one here, and who judges
+tells it as no data. `and`, `or` and the closures are three-valued about it, as in SQL: a part that
 decides alone decides, whatever the missing part would have been. So a guard that the author wrote (`isNaN(result) ||
 …`, `len(result) == 0 || …`, `default(result, 0)`) means what it says.
 """
@@ -53,6 +54,8 @@ from firstwatch.expr.tree import (
 
 _ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _LONGEST = 1_000_000  # items of a range
+_ALSO_OF_NOTHING = ("len", "type", "string", "first", "last", "get", "max", "min")
+"""Functions that say of an empty result what it is; what compares their nil is an error in Argo, too."""
 
 
 class _Nil(Exception):
@@ -188,7 +191,6 @@ class Run:
         if isinstance(base, dict):
             return base.get(key)
         if isinstance(base, list) and is_number(key):
-            self._refuse_empty(base)
             at = int(key)
             if not -len(base) <= at < len(base):
                 raise GoError(f"{written(node.of)} has {len(base)} item(s), so there is no {written(node)}")
@@ -232,7 +234,7 @@ class Run:
             return self._result is None
         if node.name == "default":
             return values[1] if self._result is None else self._result
-        if node.name not in ("len", "type", "first", "last", "get", "string"):
+        if node.name not in _ALSO_OF_NOTHING:
             for value in values:
                 self._refuse_empty(value)
         return functions.PLAIN[node.name](*values)

@@ -138,6 +138,10 @@ class ExprError(ConditionError):
     """The text is no usable condition in Argo's language."""
 
 
+class UnknownName(ExprError):
+    """A name or function that Argo does not have; CEL may."""
+
+
 def refuse(node: Node, message: str, hint: str = "") -> ExprError:
     return ExprError(message, hint, node.at)
 

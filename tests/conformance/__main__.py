@@ -1,0 +1,87 @@
+"""How far we decide as the systems do whose vectors we hold: `python -m tests.conformance [--vectors DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    file: str
+    kind: str
+    name: str
+    agrees: bool
+    expected: Any
+    decided: Any
+    chosen: str  # the name of the difference that we chose, if one made it agree
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", type=Path, help="a directory with files of the same names")
+    given = parser.parse_args()
+    if given.vectors:
+        os.environ["FIRSTWATCH_VECTORS"] = str(given.vectors)  # read when the adapters are imported
+    cases = [*_argo(), *_templates(), *_kayenta()]
+    for (file, kind), number in Counter((c.file, c.kind) for c in cases).items():
+        of_kind = [c for c in cases if (c.file, c.kind) == (file, kind)]
+        agreeing = sum(c.agrees for c in of_kind)
+        chosen = Counter(c.chosen for c in of_kind if c.chosen)
+        told = (
+            f", of these chosen differences: {', '.join(f'{n} {name}' for name, n in chosen.items())}" if chosen else ""
+        )
+        print(f"{file:24} {kind:18} {agreeing:4} of {number}{told}")
+    for c in cases:
+        if not c.agrees:
+            print(f"  {c.file} {c.name}: expected {c.expected}, decided {c.decided}")
+    agreeing = sum(c.agrees for c in cases)
+    print(f"{agreeing} of {len(cases)} agree ({100 * agreeing / max(len(cases), 1):.1f} %)")
+    return 0 if agreeing == len(cases) else 1
+
+
+def _tried(decide: Any, vector: Any) -> Any:
+    try:
+        return decide(vector)
+    except Exception as e:
+        return f"{type(e).__name__}: {e}"
+
+
+def _argo() -> Iterable[Case]:
+    from tests.conformance import test_argo as argo
+
+    for vector in argo.load():
+        decided, expected = _tried(argo.decide, vector), vector.get("expect", vector.get("expectValid"))
+        said = decided[0] if isinstance(decided, tuple) else decided
+        chosen = argo.difference(vector)
+        differs = chosen.name if chosen and said != expected and said == chosen.instead else ""
+        agrees = bool(_tried(lambda v, d=decided: argo.agrees(v, d), vector) is True)
+        yield Case("argo_vectors.json", vector["kind"], vector["id"], agrees, expected, decided, differs)
+
+
+def _templates() -> Iterable[Case]:
+    from tests.conformance import test_argo as argo
+
+    for metric in argo.load("argo_templates.json", "metrics"):
+        imported = _tried(argo.decide_template, metric)
+        agrees = not isinstance(imported, str) and argo.template_agrees(metric, imported)
+        name = f"{metric['path']}:{metric['line']}"
+        yield Case("argo_templates.json", "template", name, agrees, metric.get("defect", "taken over"), imported, "")
+
+
+def _kayenta() -> Iterable[Case]:
+    from tests.conformance import test_kayenta as kayenta
+
+    for vector in kayenta.load():
+        decided = _tried(kayenta.decide, vector)
+        agrees = bool(_tried(lambda v, d=decided: kayenta.agrees(v, d), vector) is True)
+        expected = {key: value for key, value in vector.items() if key.startswith(("expect", "better", "user"))}
+        yield Case("kayenta_vectors.json", vector["kind"], vector["id"], agrees, expected, decided, "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
