@@ -48,7 +48,7 @@ class Shift:
 
 
 def higher(canary: Sequence[float], stable: Sequence[float], margin: float) -> Shift:
-    """Whether the canary lies higher by more than `margin`, relative to the stable values; one value a side at least."""
+    """Whether the canary lies higher by more than `margin`, relative to the stable values. One value a side or more."""
     x, y = np.asarray(canary, dtype=float), np.asarray(stable, dtype=float)
     raised = y + margin * abs(y)
     over = x > raised.max()
