@@ -15,7 +15,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from firstwatch.model import Outcome, Verdict
-from firstwatch.report.model import RollbackState
+from firstwatch.report.model import Decision, RollbackState
+from firstwatch.timeline import Ruling
 from flows.conclude import verify
 from tasks.gate import GateRun
 from tasks.hooks import PromoteOrder
@@ -51,10 +52,12 @@ async def canary(
 
 async def gates(run: Run) -> tuple[Verdict, Reasons]:
     """Gate after gate, and a promotion between two, until one does not hold or the canary has all traffic."""
-    steps = _steps_left(run)
+    assert run.service.canary is not None
+    steps: Sequence[int | None] = run.service.canary.steps or [None]
+    run.gates.clear()  # what has been measured is restored, gate by gate
     for weight, after in zip(steps, [*steps[1:], None], strict=True):
-        gate = await open_gate(run, weight)
-        verdict, reasons = await _hold(run, gate)
+        gate = await _hold(run, weight)
+        verdict, reasons = _said(gate)
         if verdict is not Verdict.HEALTHY or weight is None or weight == ALL:
             return verdict, reasons
         if run.dry_run:
@@ -65,20 +68,25 @@ async def gates(run: Run) -> tuple[Verdict, Reasons]:
     return Verdict.HEALTHY, ()
 
 
-def _steps_left(run: Run) -> Sequence[int | None]:
-    """The steps that are still to be gated: all; or, where people have asked for it again, from the open one on."""
-    assert run.service.canary is not None
-    steps = run.service.canary.steps
-    reached = [gate.weight for gate in run.gates if gate.weight is not None]
-    return [step for step in steps if not reached or step >= reached[-1]] or [None]
+async def _hold(run: Run, weight: int | None) -> GateRun:
+    """Measure until the verdict of the step's gate is certain; and all over, where people have since asked for that."""
+    while True:
+        gate = await open_gate(run, weight)
+        while (due := gate.gate.due) is not None:
+            await gate.wait(due)
+            await run.still_ours()
+            await gate.measure(due)
+        if not _asked_for_again(run, gate.gate.ruling):
+            return gate
 
 
-async def _hold(run: Run, gate: GateRun) -> tuple[Verdict, Reasons]:
-    """Measure until the verdict of the gate is certain."""
-    while (due := gate.gate.due) is not None:
-        await gate.wait(due)
-        await run.still_ours()
-        await gate.measure(due)
+def _asked_for_again(run: Run, ruling: Ruling) -> bool:
+    """Whether the gate had proven nothing, and `keep watching` was the answer to that."""
+    answered = max((a.at for a in run.found.answers if a.decision is Decision.WATCH), default=float("-inf"))
+    return ruling.verdict is Verdict.INCONCLUSIVE and ruling.decided_at < answered
+
+
+def _said(gate: GateRun) -> tuple[Verdict, Reasons]:
     ruling = gate.gate.ruling
     return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
 

@@ -128,7 +128,7 @@ def question(report: ReleaseReport, asked: Question) -> Message:
     )
 
 
-_HOW = "Open the flow run in Prefect and press Resume: its form asks for your decision, a reason and your name."
+_HOW = "Open the flow run in Prefect and press Resume (in its newer UI behind ⋮): a form asks for decision and reason."
 _ASK = "It was not rolled back, because nothing is proven against it. Look at the report and decide."
 
 
