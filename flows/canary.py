@@ -8,7 +8,8 @@ first step; a gate that holds promotes it to the next one, the last one to all o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from prefect import flow
@@ -54,9 +55,9 @@ async def gates(run: Run) -> tuple[Verdict, Reasons]:
     """Gate after gate, and a promotion between two, until one does not hold or the canary has all traffic."""
     assert run.service.canary is not None
     steps: Sequence[int | None] = run.service.canary.steps or [None]
-    run.gates.clear()  # what has been measured is restored, gate by gate
+    numbers = itertools.count(1)
     for weight, after in zip(steps, [*steps[1:], None], strict=True):
-        gate = await _hold(run, weight)
+        gate = await _hold(run, numbers, weight)
         verdict, reasons = _said(gate)
         if verdict is not Verdict.HEALTHY or weight is None or weight == ALL:
             return verdict, reasons
@@ -68,10 +69,10 @@ async def gates(run: Run) -> tuple[Verdict, Reasons]:
     return Verdict.HEALTHY, ()
 
 
-async def _hold(run: Run, weight: int | None) -> GateRun:
+async def _hold(run: Run, numbers: Iterator[int], weight: int | None) -> GateRun:
     """Measure until the verdict of the step's gate is certain; and all over, where people have since asked for that."""
     while True:
-        gate = await open_gate(run, weight)
+        gate = await open_gate(run, next(numbers), weight)
         while (due := gate.gate.due) is not None:
             await gate.wait(due)
             await run.still_ours()

@@ -279,6 +279,8 @@ async def open_run(
             run.thread = await slack.Thread.open(spec.alerts.slack, load_secret, run.redactor, first.get("ts"))
         if observes:
             run.window = await _open_window(run, stack)
+        while gate_args is not None and (kept := journal.get(f"gate {len(run.gates) + 1}")) is not None:
+            await open_gate(run, len(run.gates) + 1, kept["weight"])
         run.restore_answers()
         try:
             yield run
@@ -290,28 +292,38 @@ def _filled(service: Service, version: str, gate_args: Mapping[str, str] | None)
     """The file as it stands for this release."""
     if gate_args is not None and service.canary is None:
         raise NotVerifiable(f"the service file of {service.service} has no canary section")
+    if gate_args is not None and not service.metrics.prometheus and not _asks_elsewhere(service):
+        raise NotVerifiable("a canary is measured in a Prometheus: set metrics.prometheus")
     try:
         return fill(service, name=service.service, version=version, args=gate_args or {}, canary=gate_args is not None)
     except ValueError as problem:
         raise NotVerifiable(str(problem)) from problem
 
 
-async def open_gate(run: Run, weight: int | None) -> GateRun:
-    """The gate of one step, from its beginning or from where an earlier process of this run left it.
+def _asks_elsewhere(service: Service) -> bool:
+    """Whether every metric of the canary names a Prometheus of its own."""
+    canary = service.canary
+    return canary is not None and canary.kayenta is None and all(m.provider and m.address for m in canary.metrics)
+
+
+async def open_gate(run: Run, number: int, weight: int | None) -> GateRun:
+    """The run's gate of that number (from 1), which gates a step's weight: from its beginning, or from where an earlier
+    process of this run left it.
 
     The first one begins with the deploy, each later one when it is opened first.
     """
-    step = f"gate {len(run.gates) + 1} began"
-    began = run.release.deployed_at if not run.gates else run.clock()
-    if (kept := run.journal.get(step)) is not None:
-        began = kept
+    if number <= len(run.gates):
+        return run.gates[number - 1]
+    began = run.release.deployed_at if number == 1 else run.clock()
+    kept = run.journal.get(f"gate {number}")
+    if kept is None:
+        await run.journal.finish(f"gate {number}", {"began": began, "weight": weight})
     else:
-        await run.journal.finish(step, began)
+        began = kept["began"]
     meter = await run.stack.enter_async_context(Meter(run.service, began))
     progress = WindowProgress(run.release, run.redactor)
-    gate = GateRun(run.service, began, meter, run.journal, progress, run.clock, weight, len(run.gates) + 1)
-    run.gates.append(gate)
-    return gate
+    run.gates.append(GateRun(run.service, began, meter, run.journal, progress, run.clock, weight, number))
+    return run.gates[-1]
 
 
 async def _pick_up(journal: Journal) -> None:
