@@ -90,9 +90,9 @@ def backtest(
 
         firstwatch backtest services/shop.yaml --releases releases.json --json - | jq '.[].verdict'
     """
-    from tasks.backtest import command
+    from tasks.backtest import Words, command
 
-    return command(service_file, releases, prometheus, out, last, jobs, origin)
+    return command(Words(service_file, releases, prometheus, out, last, jobs, origin))
 
 
 @app.command(name="import-argo")

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from typing import TextIO
 
@@ -36,20 +38,25 @@ class Misused(Exception):
         self.problems = problems
 
 
-def command(
-    file: Path,
-    releases: Path | None,
-    prometheus: str,
-    out: str,
-    last: str | None,
-    jobs: int | None,
-    origin: past.Origin | None,
-) -> int:
-    """See `firstwatch backtest --help`. Returns the exit code."""
+@dataclass(frozen=True)
+class Words:
+    """What stands on the command line; see `firstwatch backtest --help`."""
+
+    file: Path
+    releases: Path | None = None
+    prometheus: str = ""
+    out: str = ""
+    last: str | None = None
+    jobs: int | None = None
+    origin: past.Origin | None = None
+
+
+def command(words: Words) -> int:
+    """The whole command. Returns the exit code."""
     try:
-        service, listed, span = _read(file, releases, prometheus, out, last, jobs, origin)
-        wanted = listed if listed is not None else _found(service, file, origin, span)
-        replay = Replay(service, wanted, jobs)
+        service, listed, span = _read(words)
+        wanted = listed if listed is not None else _found(service, words, span)
+        replay = Replay(service, wanted, words.jobs)
     except Misused as misused:
         return _complain(USED_WRONGLY, *misused.problems)
     except past.NotFound as nothing:
@@ -59,7 +66,7 @@ def command(
         return _complain(USED_WRONGLY, *error.problems)
     except (SecretMissing, ValueError) as error:
         return _complain(USED_WRONGLY, str(error))
-    return _run(replay, len(wanted), out)
+    return _run(replay, len(wanted), words.out)
 
 
 def _run(replay: Replay, wanted: int, out: str) -> int:
@@ -69,6 +76,8 @@ def _run(replay: Replay, wanted: int, out: str) -> int:
         asyncio.run(replay.run(progress.tell))
     except KeyboardInterrupt:
         broken_off = True
+        for process in active_children():  # nobody waits for what they compute
+            process.terminate()
     except SecretMissing as error:
         return _complain(USED_WRONGLY, str(error))
     progress.end()
@@ -94,33 +103,29 @@ def _write(done: Backtest, out: str) -> None:
 # ── what is asked for ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(
-    file: Path,
-    releases: Path | None,
-    prometheus: str,
-    out: str,
-    last: str | None,
-    jobs: int | None,
-    origin: past.Origin | None,
-) -> tuple[Service, list[PastRelease] | None, float]:
+def _read(words: Words) -> tuple[Service, list[PastRelease] | None, float]:
     """The service, the releases if a list names them, and how far back to look for them otherwise. Raises Misused."""
     problems: list[str] = []
-    service = _service(file, prometheus, problems)
-    listed = _listed(releases, problems) if releases is not None else None
+    service = _service(words.file, words.prometheus, problems)
+    listed = _listed(words.releases, problems) if words.releases is not None else None
     span = 0.0
     try:
-        span = parse_duration(last or USUAL_LAST)
+        span = parse_duration(words.last or USUAL_LAST)
     except ValueError as error:
         problems.append(f"--last: {error}")
-    if releases is not None and (last is not None or origin is not None):
+    if words.releases is not None and (words.last is not None or words.origin is not None):
         problems.append("--releases names the releases; --last and --from are for finding them")
-    if jobs is not None and jobs < 1:
-        problems.append(f"--jobs: {jobs} processes replay nothing; give 1 or more")
-    if out not in ("", "-") and not (os.access(Path(out).parent, os.W_OK) and not Path(out).is_dir()):
-        problems.append(f"--json: {out} cannot be written")
+    if words.jobs is not None and words.jobs < 1:
+        problems.append(f"--jobs: {words.jobs} processes replay nothing; give 1 or more")
+    if words.out not in ("", "-") and not _writable(Path(words.out)):
+        problems.append(f"--json: {words.out} cannot be written")
     if problems or service is None:
         raise Misused(problems)
     return service, listed, span
+
+
+def _writable(out: Path) -> bool:
+    return os.access(out.parent, os.W_OK) and not out.is_dir()
 
 
 def _service(file: Path, prometheus: str, problems: list[str]) -> Service | None:
@@ -148,11 +153,11 @@ def _listed(file: Path, problems: list[str]) -> list[PastRelease] | None:
     return None
 
 
-def _found(service: Service, file: Path, origin: past.Origin | None, span: float) -> list[PastRelease]:
-    names = (file.stem, str(file))
-    if origin != "prefect" and not service.metrics.prometheus:
+def _found(service: Service, words: Words, span: float) -> list[PastRelease]:
+    names = (words.file.stem, str(words.file))
+    if words.origin != "prefect" and not service.metrics.prometheus:
         raise Misused(["only a Prometheus has a history: give metrics.prometheus in the file, or --prometheus"])
-    releases, how = asyncio.run(past.find(service, names, origin, span, time.time()))
+    releases, how = asyncio.run(past.find(service, names, words.origin, span, time.time()))
     print(f"Releases: {how}.", file=sys.stderr)
     return releases
 

@@ -85,11 +85,11 @@ class Replay:
             return backtest.undecided(past, self._unreachable)
         at = past.release.deployed_at
         until = min(backtest.window_end(service, at), time.time())
-        measured = await measure(source, service, service.window.checkpoints, at, until, None)
-        if all(isinstance(one, SourceError) for one in measured.checkpoints.values()):
-            await self._try_out(source)
-        case = Case(service, past, measured, until)
         try:
+            measured = await measure(source, service, service.window.checkpoints, at, until, None)
+            if all(isinstance(one, SourceError) for one in measured.checkpoints.values()):
+                await self._try_out(source)
+            case = Case(service, past, measured, until)
             result = await self._computed(backtest.decide, case)
         except Exception as problem:
             return backtest.undecided(past, f"the replay itself failed: {type(problem).__name__}: {problem}")
