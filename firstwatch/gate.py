@@ -29,7 +29,7 @@ from firstwatch.spec.models import Objectives, Window
 from firstwatch.tally import Phase, settled, tally_of
 from firstwatch.timeline import Reason, Ruling, allowed
 
-PATIENCE = 120.0  # seconds, at least, that missing data are waited for beyond the metric's own time
+PATIENCE = 120.0  # seconds that a metric without an interval waits for data
 
 
 # ── one measurement ──────────────────────────────────────────────────────────────────────────────────────────
@@ -207,7 +207,8 @@ class Gate:
         end = self.planned_end(metric)
         if end is None:
             return math.inf
-        return end + max((end - self.start - metric.initial_delay) / 2, 4 * interval_of(metric), PATIENCE)
+        least = 4 * metric.interval if metric.interval is not None else PATIENCE
+        return end + max((end - self.start - metric.initial_delay) / 2, least)
 
     def planned_end(self, metric: CanaryMetric) -> float | None:
         """When its last measurement is due, if none lacks data; None for a metric without an end of its own."""

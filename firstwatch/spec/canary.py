@@ -63,17 +63,17 @@ class RangeQuery(ArgoModel):
 
 
 class Header(ArgoModel):
-    key: str
+    key: str = Field(description="the header's name")
     value: str = Field(description="may hold secret:NAME")
 
 
 class OAuth2(ArgoModel):
     """Client credentials (RFC 6749, section 4.4)."""
 
-    token_url: str
-    client_id: str
-    client_secret: SecretName
-    scopes: list[str] = Field(default_factory=list)
+    token_url: str = Field(description="where a token is given")
+    client_id: str = Field(description="who asks for it")
+    client_secret: SecretName = Field(description="and how it is proven")
+    scopes: list[str] = Field(default_factory=list, description="what the token is for")
 
 
 class Authentication(ArgoModel):
@@ -129,11 +129,16 @@ class CanaryMetric(ArgoModel):
     canary: dict[str, str] = Field(default_factory=dict, description="labels of the canary's series")
     stable: dict[str, str] = Field(default_factory=dict, description="labels of the stable version's, to compare with")
 
+    @property
+    def address(self) -> str:
+        """The Prometheus that the metric names; empty: the service's."""
+        return self.provider.prometheus.address if self.provider is not None else ""
+
 
 class Argument(ArgoModel):
     """What `{{args.NAME}}` stands for. Without a value it must be given with each run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="as in {{args.NAME}}")
     value: str | None = Field(None, description="used where the run gives none; may be secret:NAME in headers")
 
 

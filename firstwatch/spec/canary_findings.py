@@ -80,9 +80,8 @@ def _query(loc: Loc, metric: CanaryMetric, provider: PrometheusProvider, service
                 yield Finding((*loc, key), f"{text}: {e}", cut if text.endswith((",", "(", "{")) else e.hint)
     for fault in validate_limits(metric):
         yield Finding(loc, f"{metric.name!r}: {fault}", "see docs/canary.md")
-    if not provider.address and not service.metrics.prometheus:
-        hint = "give metrics.prometheus, or an address here"
-        yield Finding((*place, "query"), "there is no Prometheus to ask", hint, needs=("metrics",))
+    if not provider.address:
+        yield from _no_prometheus((*place, "query"), service, "give metrics.prometheus, or an address here")
     if said := promql_fault(provider.query):
         yield Finding((*place, "query"), f"not PromQL: {said}", "try it in Prometheus first")
     if provider.range_query is not None:
@@ -113,9 +112,13 @@ def _judge(loc: Loc, metric: CanaryMetric, service: Service) -> Iterator[Finding
     if text and not is_plain(text):
         hint = 'write a plain name{label="value"} in signals'
         yield Finding((*loc, "signal"), f"labels cannot be added to {signal}, a PromQL expression", hint, ("signals",))
-    if not service.metrics.prometheus:
-        hint = "give metrics.prometheus"
-        yield Finding((*loc, "judge"), "there is no Prometheus to ask", hint, needs=("metrics",))
+    yield from _no_prometheus((*loc, "judge"), service, "give metrics.prometheus")
+
+
+def _no_prometheus(loc: Loc, service: Service, hint: str) -> Iterator[Finding]:
+    """One that the environment names, `${PROMETHEUS_URL:-}`, may be missing here and be there in production."""
+    if "prometheus" not in service.metrics.model_fields_set:
+        yield Finding(loc, "there is no Prometheus to ask", hint, needs=("metrics",))
 
 
 def _range(loc: Loc, given: RangeQuery) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from firstwatch.conditions import (
 from firstwatch.selector import SelectorError, is_plain, parse
 from firstwatch.spec import canary_findings, plan
 from firstwatch.spec.diagnostics import Finding, did_you_mean
+from firstwatch.spec.hooks import HOOK_WAYS, Hook
 from firstwatch.spec.models import JUDGES, Check, Checkpoint, Service, Smoke
 from firstwatch.spec.signals import LEAST_LOOK, window_length
 from firstwatch.units import show_duration
@@ -35,7 +36,7 @@ def findings(service: Service) -> Iterator[Finding]:
     yield from _signals(service)
     yield from _window(service)
     yield from canary_findings.findings(service)
-    yield from _rollback(service)
+    yield from _hooks(service)
     yield from _on_inconclusive(service)
     yield from _alerts(service)
 
@@ -273,24 +274,23 @@ def _watched_query(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterat
 # ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rollback(service: Service) -> Iterator[Finding]:
-    rollback = service.rollback
-    if rollback is None:
-        return
-    ways = ("webhook", "command", "github_workflow", "prefect_deployment")
-    given = [way for way in ways if getattr(rollback, way) is not None]
+def _hooks(service: Service) -> Iterator[Finding]:
+    if service.rollback is not None:
+        yield from _hook(("rollback",), service.rollback, "to bring the old version back")
+    if service.canary is not None and service.canary.promote is not None:
+        yield from _hook(("canary", "promote"), service.canary.promote, "to give the canary its next share")
+
+
+def _hook(loc: Loc, hook: Hook, purpose: str) -> Iterator[Finding]:
+    given = [way for way in HOOK_WAYS if getattr(hook, way) is not None]
     if len(given) != 1:
         told = f"{len(given)} ways ({', '.join(given)})" if given else "no way"
-        yield Finding(
-            ("rollback", *given[1:2]),
-            f"rollback names {told} to bring the old version back",
-            f"give exactly one of {', '.join(ways)}",
-            needs=("rollback",),
-        )
-    if rollback.webhook is not None:
-        yield from _url(("rollback", "webhook", "url"), rollback.webhook.url)
-    if rollback.github_workflow is not None:
-        yield from _url(("rollback", "github_workflow", "api_url"), rollback.github_workflow.api_url)
+        hint = f"give exactly one of {', '.join(HOOK_WAYS)}"
+        yield Finding((*loc, *given[1:2]), f"{loc[-1]} names {told} {purpose}", hint, needs=(str(loc[0]),))
+    if hook.webhook is not None:
+        yield from _url((*loc, "webhook", "url"), hook.webhook.url)
+    if hook.github_workflow is not None:
+        yield from _url((*loc, "github_workflow", "api_url"), hook.github_workflow.api_url)
 
 
 def _on_inconclusive(service: Service) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def metric(**changed: Any) -> CanaryMetric:
 
 
 def played(gate: Gate, results: dict[str, list[Any]], until: float = math.inf) -> Gate:
-    """The gate after its metrics gave these results, in turn; the last one for ever after. A str is a source's error."""
+    """The gate after its metrics gave these results, in turn; the last one for ever after. A str is an error."""
     asked: dict[str, int] = {}
 
     def answer(m: CanaryMetric, at: float) -> Values | SourceError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tests.firstwatch.spec.canary_cases import TABLE
+
 HEAD = "service: shop\nbase_url: http://127.0.0.1:8000\nmetrics: {scrape: http://127.0.0.1:8000/metrics}\n"
 HEALTH = HEAD + "smoke:\n  checks:\n    - name: health\n      get: /health\n"
 EXPECT = "      expect: [status == 200]\n"
@@ -91,7 +93,7 @@ CASES = [
         "a secret is named, not written",
         "secret:NAME",
     ),
-    Case("later", HEAD + "canary: {} # <<\n", "this version of Firstwatch does not have `canary` yet", "take it out"),
+    Case("later", HEAD + "synthetic: {} # <<\n", "does not have `synthetic` yet", "take it out"),
     Case("unknown policy", HEAD + "on_inconclusive: aks # <<\n", "`do` cannot be 'aks'", "did you mean ask?"),
     Case(
         "a rollback that nobody can do",
@@ -390,4 +392,6 @@ CASES = [
         "a Slack token needs a channel",
         "#releases",
     ),
+    # ── the canary ──
+    *(Case(*row) for row in TABLE),
 ]
