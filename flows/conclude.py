@@ -37,8 +37,8 @@ _LOST_ANSWER_PATIENCE = 30.0  # seconds for the old version to come back, where 
 
 
 async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> State[None]:
-    """Open a run, take its steps, and conclude it. Only a healthy release ends in a Completed state, or one that a person
-    (or, without one, the service file) lets through.
+    """Open a run, take its steps, and conclude it. Only a healthy release ends in a Completed state, or one that a
+    person (or, without one, the service file) lets through.
 
     What goes wrong on our side (a file, a secret, a defect) is never the release's fault: inconclusive.
     """
