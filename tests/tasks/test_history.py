@@ -249,3 +249,10 @@ def test_a_release_whose_window_is_not_over_is_not_healthy_yet(server: RunningPr
     (result,) = replayed(fleet(server.url), [release("healthy-0", time.time() - 60)])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.reasons[-1].check == "window" and result.reasons[-1].outcome is Outcome.NOT_YET
+
+
+def test_it_starts_without_prefect() -> None:
+    """Which takes seconds to import; the replaying processes import what this one does."""
+    asked = "import sys, tasks.backtest; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
