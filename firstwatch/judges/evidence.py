@@ -10,6 +10,7 @@ of samples that are worth one, and its mean stays ≤ 1 (Jensen).
 from __future__ import annotations
 
 import math
+from bisect import insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,10 +99,21 @@ def pairs(difference: Floats, worth: float) -> Floats:
     for any λ (the likelihood ratio e^λd / cosh λd of de la Peña 1999); tanh bounds what an outlier can say, s is the
     median size so far, and a great λ makes it the sign test. `worth` is how many pairs are worth one.
     """
-    scale = np.array([np.median(abs(difference[: i + 1])) for i in range(len(difference))])
-    d = difference / np.where(scale > 0, scale, max(float(abs(difference).max(initial=0.0)), 1e-300))
+    size = abs(difference)
+    scale = _medians_so_far(size)
+    d = difference / np.where(scale > 0, scale, np.maximum(size, 1e-300))
     log_e = math.log(2) - np.logaddexp(0.0, -2 * LAMBDAS[:, None] * d)
     return np.asarray(log_e / worth)
+
+
+def _medians_so_far(x: Floats) -> Floats:
+    """The (upper) median of the first, of the first two, and so on."""
+    known: list[float] = []
+    medians = []
+    for value in x.tolist():
+        insort(known, value)
+        medians.append(known[len(known) // 2])
+    return np.array(medians)
 
 
 def signs(above: Floats, worth: float) -> Floats:

@@ -96,9 +96,11 @@ def _all_of_one(k: float, m: int, n: int) -> float:
 
 
 def widening(x: Floats, most: float) -> float:
-    """√((1+ρ)/(1-ρ)), by how much autocorrelation widens the error of a mean; ρ of neighbours, less its own error."""
-    left = x - x.mean()
+    """√((1+ρ)/(1-ρ)), by how much autocorrelation widens the error of a mean; ρ of neighbours; where it is more
+    than its own error, corrected for the bias that few values have (Kendall 1954)."""
+    left, n = x - x.mean(), len(x)
     squares = float(left @ left)
-    rho = float(left[1:] @ left[:-1]) / squares - 1 / math.sqrt(len(x)) if squares > 0 else 0.0
+    rho = float(left[1:] @ left[:-1]) / squares if squares > 0 else 0.0
+    rho += (1 + 3 * rho) / n if rho > 1 / math.sqrt(n) else 0.0
     rho = min(max(rho, 0.0), most)
     return math.sqrt((1 + rho) / (1 - rho))
