@@ -19,6 +19,7 @@ from firstwatch.judges import JUDGES, Context
 from firstwatch.model import Counts, Judgement, Measurement, NoData, Outcome, Series, SourceError, Values, Verdict
 from firstwatch.spec.canary import (
     KAYENTA,
+    USUAL_MARGIN,
     Canary,
     CanaryMetric,
     count_of,
@@ -27,7 +28,7 @@ from firstwatch.spec.canary import (
 )
 from firstwatch.spec.models import Objectives, Window
 from firstwatch.tally import Phase, settled, tally_of
-from firstwatch.timeline import Reason, Ruling, allowed
+from firstwatch.timeline import Reason, Ruling, allowed, latency_bound
 
 PATIENCE = 120.0  # seconds that a metric without an interval waits for data
 
@@ -302,7 +303,9 @@ def context_of(
     canary: Canary, metric: CanaryMetric, objectives: Objectives, start: float, now: float, measured: Seen
 ) -> Context:
     """What a canary metric's judge is told. Alpha is shared out over the judges: one more adds no false rollback."""
-    limit, words = allowed(metric.signal or "errors", metric.judge, objectives)
+    signal = metric.signal or "errors"
+    limit, words = allowed(signal, metric.judge, objectives)
+    margin = USUAL_MARGIN if metric.limit is None else metric.limit
     judges = sum(m.judge is not None and not m.dry_run for m in metrics_of(canary))
     stable = measured.stable
     return Context(
@@ -310,13 +313,14 @@ def context_of(
         deployed_at=start,
         begins=start,
         window_s=count_of(metric) * interval_of(metric),
-        limit=limit,
+        limit=margin if metric.judge == "compare" else limit,
         alpha=canary.alpha / max(judges, 1),
         min_sample=metric.min_sample or Window().min_sample,
         words=words,
         load=measured.load,
         alive=measured.alive,
         stable=None if isinstance(stable, NoData | SourceError) else stable,
+        bound=latency_bound(objectives) if metric.judge == "distribution" else None,
     )
 
 

@@ -207,7 +207,13 @@ def context_of(
         load=measured.load if checkpoint.signal in GROWTH else None,
         alive=measured.alive,
         condition=compile_condition(checkpoint.expect, QUERY_NAMES) if checkpoint.expect else None,
+        bound=latency_bound(objectives, checkpoint.quantile) if checkpoint.judge == "distribution" else None,
     )
+
+
+def latency_bound(objectives: Objectives, quantile: str | None = None) -> float | None:
+    """Seconds that a request may take, by the objective of this quantile or of the first one."""
+    return objectives.latency.get(quantile or next(iter(objectives.latency), ""))
 
 
 def allowed(

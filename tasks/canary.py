@@ -126,7 +126,7 @@ class Meter:
             return await source.counts(selector, _labelled(signals.requests, labels), since, until, deadline=deadline)
         if signal != "latency":
             return await source.gauge(selector, since, until, deadline=deadline)
-        if metric.judge in ("compare", "distribution") and metric.stable:
+        if metric.judge in ("compare", "distribution"):
             return await source.histogram(selector, since, until, deadline=deadline)
         bound = next(iter(self._service.objectives.latency.values()))
         return await source.slower_than(selector, bound, since, until, deadline=deadline)

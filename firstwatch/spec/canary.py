@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from firstwatch.spec.base import Model, Seconds, SecretName
+from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
 from firstwatch.spec.hooks import Promote
 
 OnNoData = Literal["inconclusive", "fail", "pass"]
@@ -126,6 +126,9 @@ class CanaryMetric(ArgoModel):
     signal: Literal["errors", "latency", "memory", "db_pool"] | None = Field(
         None, description="what the judge sees; left out: errors"
     )
+    limit: Ratio | None = Field(
+        None, description="compare: by how much worse, relative to the stable version, is all right; left out: 25%"
+    )
     canary: dict[str, str] = Field(default_factory=dict, description="labels of the canary's series")
     stable: dict[str, str] = Field(default_factory=dict, description="labels of the stable version's, to compare with")
 
@@ -180,6 +183,7 @@ class Canary(ArgoModel):
 KAYENTA = "Kayenta score"  # the name of the metric that a Kayenta configuration stands for
 RETRY = 10.0  # seconds between two tries of a metric that has no interval
 USUAL_JUDGE_INTERVAL, USUAL_JUDGE_COUNT = 60.0, 15  # of a metric with a judge of ours
+USUAL_MARGIN = 0.25  # by how much worse than the stable version is all right
 
 
 def failures_allowed(metric: CanaryMetric) -> int | None:

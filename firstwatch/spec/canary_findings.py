@@ -100,6 +100,8 @@ def _judge(loc: Loc, metric: CanaryMetric, service: Service) -> Iterator[Finding
         if getattr(metric, key):
             camel = re.sub(r"_(\w)", lambda m: m[1].upper(), key)
             yield Finding((*loc, camel), f"`{camel}` belongs to a query", "a judge's failure is proof, the first time")
+    if metric.limit is not None and metric.judge != "compare":
+        yield Finding((*loc, "limit"), "`limit` belongs to compare", "the others are held against objectives")
     if not metric.canary:
         hint = 'canary: {version: "{{args.version}}"}'
         yield Finding(loc, f"{metric.name!r} does not say which series are the canary's", hint)

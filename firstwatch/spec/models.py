@@ -164,8 +164,8 @@ class Signals(Model):
 
 
 JUDGES: dict[str, tuple[str, ...]] = {
-    "errors": ("proportion",),
-    "latency": ("proportion",),
+    "errors": ("proportion", "burn_rate"),
+    "latency": ("proportion", "distribution", "burn_rate"),
     "memory": ("trend", "creep"),
     "db_pool": ("trend", "creep"),
 }
@@ -178,10 +178,13 @@ class Checkpoint(Model):
     at: Seconds = Field(description="how long after the deploy it starts")
     name: str = Field(min_length=1, description="as people read it in the report")
     signal: Literal["errors", "latency", "memory", "db_pool"] | None = Field(None, description="what is judged")
-    judge: Literal["proportion", "trend", "creep"] | None = Field(
+    judge: Literal["proportion", "distribution", "burn_rate", "trend", "creep"] | None = Field(
         None, description="left out: proportion for errors and latency, trend for memory and db_pool"
     )
-    query: str | None = Field(None, description="PromQL that gives one value; needs `expect`")
+    query: str | None = Field(
+        None,
+        description="PromQL that gives one value; needs `expect`, or for a quantile of the latency judge: distribution",
+    )
     expect: str | None = Field(None, description="CEL condition over value")
     quantile: str | None = Field(None, description="which latency objective is held; the first one if left out")
     limit: Ratio | None = Field(

@@ -246,25 +246,34 @@ def _watched_signal(loc: Loc, checkpoint: Checkpoint, signal: str, service: Serv
     if checkpoint.judge not in JUDGES[signal]:
         hint = f"{signal} is judged by {' or '.join(JUDGES[signal])}"
         yield Finding((*loc, "judge"), f"the judge {checkpoint.judge} does not fit {signal}", hint)
-    if checkpoint.limit is not None and checkpoint.judge == "proportion":
+    if checkpoint.limit is not None and checkpoint.judge not in ("trend", "creep"):
         yield Finding((*loc, "limit"), "`limit` belongs to trend and creep", "set objectives instead")
-    quantiles = service.objectives.latency
-    if signal == "latency" and not quantiles:
-        yield Finding((*loc, "signal"), "there is no latency objective", "add objectives.latency", ("objectives",))
-    elif checkpoint.quantile is not None and signal != "latency":
+    if signal == "latency":
+        yield from _latency_objective((*loc, "signal"), checkpoint, service)
+    elif checkpoint.quantile is not None:
         yield Finding((*loc, "quantile"), "`quantile` belongs to latency", "take it out")
+
+
+def _latency_objective(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterator[Finding]:
+    quantiles = service.objectives.latency
+    if not quantiles:
+        yield Finding(loc, "there is no latency objective", "add objectives.latency", ("objectives",))
     elif checkpoint.quantile is not None and checkpoint.quantile not in quantiles:
-        hint = did_you_mean(checkpoint.quantile, quantiles)
-        yield Finding(
-            (*loc, "quantile"), f"{checkpoint.quantile} is not among objectives.latency", hint, ("objectives",)
+        hint, told = (
+            did_you_mean(checkpoint.quantile, quantiles),
+            f"{checkpoint.quantile} is not among objectives.latency",
         )
+        yield Finding((*loc[:3], "quantile"), told, hint, ("objectives",))
 
 
 def _watched_query(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterator[Finding]:
-    for key in ("judge", "quantile", "limit"):
+    a_quantile = checkpoint.judge == "distribution" and checkpoint.expect is None
+    for key in ("limit",) if a_quantile else ("judge", "quantile", "limit"):
         if getattr(checkpoint, key) is not None:
             yield Finding((*loc, key), f"`{key}` belongs to a signal", "a query is held against its expect")
-    if checkpoint.expect is None:
+    if a_quantile:
+        yield from _latency_objective(loc, checkpoint, service)
+    elif checkpoint.expect is None:
         yield Finding((*loc, "query"), "a query without an expectation can never fail", "add expect: value < 100")
     else:
         yield from _condition((*loc, "expect"), checkpoint.expect, QUERY_NAMES)

@@ -80,6 +80,7 @@ TABLE: list[tuple[str, str, str, str]] = [
     ("judge: unfit", metric(JUDGE, signal="memory", judge="burn_rate"), "the judge burn_rate does not fit memory", ""),
     ("judge: condition", metric(JUDGE, successCondition="result > 1"), "`successCondition` belongs to a query", ""),
     ("judge: limit", metric(JUDGE, failureLimit=3), "`failureLimit` belongs to a query", "proof"),
+    ("judge: margin", metric(JUDGE, judge="proportion", limit="10%"), "`limit` belongs to compare", "objectives"),
     ("judge: whose", metric(JUDGE, canary=None), "does not say which series are the canary's", "args.version"),
     ("judge: alone", metric(JUDGE, stable=None), "'errors' compares with nothing", "args.stable"),
     ("judge: itself", metric(JUDGE, stable={"version": "v2"}), "canary and stable are the same series", "labels"),
