@@ -24,6 +24,7 @@ RISES = np.array([1.6, 3.0, 10.0, 60.0])  # alternatives: so many times the odds
 CV2, CV2_LEAST, CV2_MOST = 0.25, 0.1, 2.0  # squared coefficient of variation between scrapes: usual, and its bounds
 CV2_WEIGHT = 10.0  # so much evidence (in squared counts) is the usual value worth
 LAMBDAS = np.array([0.3, 1.0, 4.0])  # how much a large difference counts for more than a small one
+FARTHEST = 1e12  # scales; farther is no further
 MEMORY_MOST = 0.97  # the highest autocorrelation that is allowed for
 SHORTEST = 4  # samples that have neighbours to be compared
 ERRORS = 1.5  # so many standard errors of ρ are left open
@@ -100,8 +101,7 @@ def pairs(difference: Floats, worth: float) -> Floats:
     median size so far, and a great λ makes it the sign test. `worth` is how many pairs are worth one.
     """
     size = abs(difference)
-    scale = _medians_so_far(size)
-    d = difference / np.where(scale > 0, scale, np.maximum(size, 1e-300))
+    d = difference / np.maximum(_medians_so_far(size), np.maximum(size / FARTHEST, 1e-300))
     log_e = math.log(2) - np.logaddexp(0.0, -2 * LAMBDAS[:, None] * d)
     return np.asarray(log_e / worth)
 
