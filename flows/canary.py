@@ -15,7 +15,7 @@ from datetime import datetime
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from firstwatch.model import Outcome, Verdict
+from firstwatch.model import Verdict
 from firstwatch.report.model import Decision, RollbackState
 from firstwatch.timeline import Ruling
 from flows.conclude import verify
@@ -58,7 +58,7 @@ async def gates(run: Run) -> tuple[Verdict, Reasons]:
     numbers = itertools.count(1)
     for weight, after in zip(steps, [*steps[1:], None], strict=True):
         gate = await _hold(run, numbers, weight)
-        verdict, reasons = _said(gate)
+        verdict, reasons = gate.said
         if verdict is not Verdict.HEALTHY or weight is None or weight == ALL:
             return verdict, reasons
         if run.dry_run:
@@ -85,11 +85,6 @@ def _asked_for_again(run: Run, ruling: Ruling) -> bool:
     """Whether the gate had proven nothing, and `keep watching` was the answer to that."""
     answered = max((a.at for a in run.found.answers if a.decision is Decision.WATCH), default=float("-inf"))
     return ruling.verdict is Verdict.INCONCLUSIVE and ruling.decided_at < answered
-
-
-def _said(gate: GateRun) -> tuple[Verdict, Reasons]:
-    ruling = gate.gate.ruling
-    return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
 
 
 async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:

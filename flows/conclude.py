@@ -103,7 +103,8 @@ async def _is_watched_on(run: Run) -> bool:
 
 def _proven(run: Run) -> tuple[Verdict, Reasons] | None:
     """What had been proven against the release before the checker failed."""
-    for verdict, reasons in (of_smoke(run.found.version_check, run.found.smoke), window_ruling(run)):
+    smoke = of_smoke(run.found.version_check, run.found.smoke)
+    for verdict, reasons in (smoke, window_ruling(run), *(gate.said for gate in run.gates)):
         if verdict is Verdict.UNHEALTHY:
             return verdict, reasons
     return None

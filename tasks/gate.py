@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import TypeAdapter
 
 from firstwatch.gate import Due, Gate, judged, label
-from firstwatch.model import Judgement, Outcome, as_json
+from firstwatch.model import Judgement, Outcome, Verdict, as_json
 from firstwatch.report.model import Chart, GateRecord, MetricRecord, RollbackRecord
 from firstwatch.report.text import offset, plain
 from firstwatch.spec import Service
@@ -121,6 +121,12 @@ class GateRun:
         failed = next((j.at for j in taken if j.outcome is Outcome.FAIL), None)
         step = f" at {self.weight} %" if self.weight is not None else ""
         return Chart(f"{metric.name}{step}", taken[-1].unit, points, self.gate.start, taken[-1].limit, failed)
+
+    @property
+    def said(self) -> tuple[Verdict, tuple[str, ...]]:
+        """What the gate comes to so far, with the reasons that are not a pass."""
+        ruling = self.gate.ruling
+        return ruling.verdict, tuple(f"{r.check}: {r.why}" for r in ruling.reasons if r.outcome is not Outcome.PASS)
 
     def record(self) -> GateRecord:
         """Each metric with all its measurements, for the report."""
