@@ -17,7 +17,7 @@ _BAD_VALUE = re.compile(r"\W*(?:[45]|err|fail|server_error)", re.IGNORECASE)
 _GOOD_VALUE = re.compile(r"\W*(?:[123]|ok\b|succe)", re.IGNORECASE)
 _BAD_NAME = re.compile(r"error|fail|5xx|4xx|(?<![a-z])bad(?![a-z])", re.IGNORECASE)
 _GOOD_NAME = re.compile(r"success|availab|(?<![a-z])(?:good|healthy)(?![a-z])", re.IGNORECASE)
-_HIGH, _LOW = 0.5, 0.5  # nobody accepts more bad requests, or fewer good ones, on purpose
+_HALF = 0.5  # nobody accepts more bad requests, or fewer good ones, on purpose
 
 
 class Share(NamedTuple):
@@ -44,8 +44,9 @@ def _of_two(query: Any, name: str) -> Share | None:
     if sign == "or":
         return share_of(query.lhs, name)
     if sign == "/" and not _number(query.rhs):
-        kind = _ratio(query.lhs, query.rhs, name)
-        return Share(kind, 1.0) if kind else None
+        part, factor = _without_factor(query.lhs)
+        kind = _ratio(part, query.rhs, name)
+        return Share(kind, factor) if kind else None
     if sign == "*":
         number = _number(query.lhs) or _number(query.rhs)
         inner = share_of(query.rhs if _number(query.lhs) else query.lhs, name)
@@ -58,6 +59,15 @@ def _of_two(query: Any, name: str) -> Share | None:
         inner = share_of(query.rhs, "")
         return Share("good" if inner.kind == "bad" else "bad", inner.scale) if inner else None
     return None
+
+
+def _without_factor(query: Any) -> tuple[Any, float]:
+    """`100 * part`, as in `100 * part / whole`."""
+    if isinstance(query, promql.BinaryExpr) and str(query.op) == "*":
+        for number, part in ((query.lhs, query.rhs), (query.rhs, query.lhs)):
+            if _number(number):
+                return part, _number(number)
+    return query, 1.0
 
 
 def _number(query: Any) -> float:
@@ -119,9 +129,9 @@ def wrong_way(share: Share, sign: str, limit: float, *, success: bool) -> str:
     if share.kind == "bad":
         if accepts_above:
             return f"it accepts any share of failed requests above {shown}"
-        return f"it accepts up to {shown} failed requests" if share_of_whole > _HIGH else ""
+        return f"it accepts up to {shown} failed requests" if share_of_whole > _HALF else ""
     if not accepts_above:
         return f"it accepts any share of good requests below {shown}"
     if share_of_whole > 1:
         return f"a share of requests is never above {shown} (is the query in percent?)"
-    return f"it accepts a success rate of {shown}" if share_of_whole < _LOW else ""
+    return f"it accepts a success rate of {shown}" if share_of_whole < _HALF else ""

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import promql_parser as promql
+from pydantic import ValidationError
 
 from firstwatch.argo.direction import share_of, wrong_way
 from firstwatch.argo.limits import is_go_duration, limit_faults, never_fails
 from firstwatch.conditions import ConditionError
 from firstwatch.expr import compile_gate_condition, limit_of
-from firstwatch.spec.canary import Authentication, PrometheusProvider
+from firstwatch.spec.canary import Authentication, CanaryMetric
 from firstwatch.spec.canary_findings import PLACEHOLDER, moment
 from firstwatch.spec.diagnostics import did_you_mean
 from firstwatch.spec.source import Node
@@ -68,7 +69,18 @@ class Metric:
         self._check_arguments(self._node)
         if "interval" in made and not numbers.get("count") and not numbers.get("consecutiveSuccessLimit"):
             self.notes.append("no count: Argo measured it for as long as the rollout ran; give it a count")
+        if self._sound:
+            self._check_shape(made)
         return made if self._sound else None
+
+    def _check_shape(self, made: dict[str, Any]) -> None:
+        """Whatever else does not fit, the fields themselves know."""
+        try:
+            CanaryMetric.model_validate(made)
+        except ValidationError as e:
+            for error in e.errors():
+                place = self._node.at(error["loc"])
+                self._say(place, f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}")
 
     # ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -98,7 +110,7 @@ class Metric:
     def _whole(self, node: Node) -> int:
         value = self._filled(node)
         try:
-            if value is None or isinstance(value, bool | float):
+            if isinstance(value, bool) or not isinstance(value, int | str):
                 raise ValueError
             return int(value)
         except ValueError:
@@ -185,7 +197,7 @@ class Metric:
         made = self._provider
         for key in ("address", "query", "insecure"):
             if key in fields and fields[key].value not in (None, ""):
-                made[key] = fields[key].value
+                made[key] = fields[key].data()
         if "timeout" in fields:
             made["timeout"] = self._whole(fields["timeout"])
         if "rangeQuery" in fields:
@@ -208,7 +220,7 @@ class Metric:
                     moment(str(given[key].value), 0.0)
                 except ValueError as e:
                     self._say(given[key], str(e), 'now() - duration("5m"), or now()')
-        made = {key: inner.value for key, inner in given.items()}
+        made = {key: inner.data() for key, inner in given.items()}
         if "step" in given:
             made["step"] = self._duration(given["step"])
         return made
@@ -217,7 +229,7 @@ class Metric:
         given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
         known = {field.alias or name for name, field in Authentication.model_fields.items()}
         for key, inner in given.items():
-            if key not in known and any(map(bool, (inner.data() or {}).values())):
+            if key not in known and _says_something(inner.data()):
                 hint = "write user name and password under metrics.basic" if key == "basicAuth" else "use a proxy"
                 self._say(inner, f"authentication.{key} is not taken over", hint)
             elif key in known:
@@ -277,4 +289,7 @@ class Metric:
                 )
 
 
-assert set(_PROMETHEUS) == {field.alias or name for name, field in PrometheusProvider.model_fields.items()}
+def _says_something(value: Any) -> bool:
+    """Is there a value in it that is not empty?"""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return bool(value) if inner is None else any(map(_says_something, inner))

@@ -42,7 +42,7 @@ def _node(yaml: YAML, node: Any, path: str, place: Any) -> Node:
     if isinstance(node, MappingNode):
         made.value = {}
         for key, value in node.value:
-            name = str(key.value)
+            name = str(key.value) if isinstance(key.value, str) else "?"
             made.value[name] = _node(yaml, value, f"{path}.{name}" if path else name, key)
     elif isinstance(node, SequenceNode):
         made.value = [_node(yaml, item, f"{path}[{i}]", item) for i, item in enumerate(node.value)]

@@ -18,6 +18,7 @@ from firstwatch.spec.diagnostics import Diagnostic
 from firstwatch.spec.source import Node
 
 KINDS = ("AnalysisTemplate", "ClusterAnalysisTemplate", "AnalysisRun")
+_ARGUMENT = re.compile(r"\{\{\s*args\.([\w.-]+)\s*\}\}")
 _LONG = 90  # characters of a text that is written as a block, so that it is not folded
 
 
@@ -57,12 +58,14 @@ class _Template:
         self._file = file
         self._imported = imported
         self.kind = str(root.value["kind"].value) if "kind" in root.value else "part of a template"
-        metadata = root.value.get("metadata")
-        self.name = str(metadata.value["name"].value) if metadata is not None and "name" in metadata.value else ""
+        self.name = _text_at(root, ("metadata", "name"))
         spec = root.value.get("spec", root)
         self._spec: dict[str, Node] = spec.value if isinstance(spec.value, dict) else {}
         self.notes: list[str] = []
         self.args = dict(self._arguments())
+        if "kind" not in root.value:  # its arguments stand elsewhere
+            used = dict.fromkeys(_ARGUMENT.findall(str(spec.data())))
+            self.args |= {name: None for name in used if name not in self.args}
         self.metrics: list[Metric] = self._metrics(spec)
         self._dry_run()
         self._retention()
@@ -87,9 +90,7 @@ class _Template:
             if secret is not None:
                 yield name, _secret_name(secret, secrets)
             elif "valueFrom" in given:
-                self.notes.append(
-                    f"args.{name} came from the rollout ({', '.join(given['valueFrom'].data())}): give it with each run"
-                )
+                self.notes.append(f"args.{name} came from the cluster (valueFrom): give it with each run")
                 yield name, None
             else:
                 yield name, None if value is None or value.value is None else str(value.value)
@@ -137,18 +138,26 @@ class _Template:
 
     def _matches(self, key: str) -> Iterator[tuple[Node, str, list[Metric]]]:
         for rule in self._items(key):
-            given = rule.value if isinstance(rule.value, dict) else {}
-            pattern = str(given["metricName"].value) if "metricName" in given else ""
+            pattern = _text_at(rule, ("metricName",))
+            if not pattern:
+                self.say(rule, f"a rule of {key} without metricName", "metricName: success-rate")
+                continue
             try:
                 yield rule, pattern, [metric for metric in self.metrics if re.search(pattern, metric.name)]
             except re.error as e:
                 self.say(rule, f"{key} {pattern} is not a regular expression: {e}", "RE2 syntax")
 
 
+def _text_at(node: Node, loc: tuple[str, ...]) -> str:
+    """The text at `loc`; empty if there is none."""
+    trail = node.trail(loc)
+    value = trail[-1][1].value if len(trail) == len(loc) else None
+    return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
 def _secret_name(reference: Node, all_names: list[str]) -> str:
     """`secret:NAME`; with its key where several keys of one secret are used."""
-    name = str(reference.value["name"].value)
-    key = str(reference.value["key"].value) if "key" in reference.value else ""
+    name, key = _text_at(reference, ("name",)), _text_at(reference, ("key",))
     whole = f"{name}-{key}" if all_names.count(name) > 1 and key else name
     return f"secret:{re.sub(r'[^A-Za-z0-9_-]', '-', whole)}"
 

@@ -84,9 +84,10 @@ def to_cel(tree: Node) -> str:
     for result in (FLOATS, FLOAT):
         try:
             check(tree, result)
-            return _Writer("list of float" if result == FLOATS else "float").of(tree).text
         except ExprError as e:
             refused.append(e)
+        else:
+            return _Writer("list of float" if result == FLOATS else "float").of(tree).text
     # The one that says more: result is a list where an index stands, and a number elsewhere.
     indexed = any(isinstance(node, Member | Closure) for node in tree.all())
     raise refused[0 if indexed else 1]

@@ -95,7 +95,7 @@ DIFFERENCES = (
         "retention",
         lambda v: v["kind"] == "aggregate" and "retention" in v["id"],
         "Inconclusive",
-        "measurementRetention is not taken over, as every measurement is kept; a rule without a match is named at import.",
+        "measurementRetention is not taken over: every measurement is kept. A rule without a match is named at import.",
     ),
 )
 
