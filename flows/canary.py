@@ -16,6 +16,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from firstwatch.model import Verdict
+from firstwatch.report import messages
 from firstwatch.report.model import Decision, RollbackState
 from firstwatch.timeline import Ruling
 from flows.conclude import verify
@@ -107,6 +108,7 @@ async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:
         weight=after,
     )
     gate.promoted = await promote(order, run.client, load_secret, run.clock)
+    run.tell(messages.promoted(run.report(), gate.record(), after))
     if gate.promoted.state is RollbackState.ACCEPTED:
         await run.journal.finish(step, gate.promoted)
         return ""

@@ -133,7 +133,7 @@ class GateRun:
         metrics = tuple(
             MetricRecord(
                 name,
-                _held_against(metric),
+                held_against(metric),
                 self.gate.phase(metric).value,
                 metric.dry_run,
                 self.gate.judgements.get(name, ()),
@@ -153,7 +153,7 @@ async def _measure(gate: GateRun, metric: CanaryMetric, at: float, entry: str) -
     return Completed(name=STATE_NAMES[judgement.outcome], message=plain(judgement.why))
 
 
-def _held_against(metric: CanaryMetric) -> str:
+def held_against(metric: CanaryMetric) -> str:
     """What the metric is held against, in the file's words."""
     if metric.judge is not None:
         return f"{metric.judge} {metric.signal or 'errors'}"

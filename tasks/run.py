@@ -25,13 +25,23 @@ from pydantic import TypeAdapter
 from firstwatch.model import CheckResult, Outcome, Release, RequestRecord, Verdict
 from firstwatch.redaction import Redactor
 from firstwatch.report import messages
-from firstwatch.report.model import Answer, CheckpointRecord, Decision, Delivery, ReleaseReport, RollbackRecord
+from firstwatch.report.model import (
+    Answer,
+    CheckpointRecord,
+    Decision,
+    Delivery,
+    GateRecord,
+    MetricRecord,
+    ReleaseReport,
+    RollbackRecord,
+)
 from firstwatch.spec import Service, load_or_raise
+from firstwatch.spec.canary import metrics_of
 from firstwatch.spec.fill import fill
 from firstwatch.verdict import of_smoke
 from tasks import slack
 from tasks.canary import Meter
-from tasks.gate import GateRun
+from tasks.gate import GateRun, held_against
 from tasks.http import Transport, open_transport
 from tasks.journal import Journal
 from tasks.measure import selectors_of
@@ -112,7 +122,7 @@ class Run:
             smoke_budget=smoke.budget if smoke else None,
             smoke_took=found.smoke_took,
             checkpoints=self.window.records() if self.window else self._planned(),
-            gates=[gate.record() for gate in self.gates],
+            gates=[gate.record() for gate in self.gates] or self._planned_gate(),
             charts=[*(self.window.charts() if self.window else ()), *(c for gate in self.gates for c in gate.charts())],
             rollback=found.rollback,
             answers=tuple(found.answers),
@@ -138,6 +148,14 @@ class Run:
     def _planned(self) -> list[CheckpointRecord]:
         planned = self.service.window.checkpoints if self.observes else ()
         return [CheckpointRecord(c.name, c.at, c.signal or "query", c.judge or "condition") for c in planned]
+
+    def _planned_gate(self) -> list[GateRecord]:
+        """The first gate of a canary whose metrics are yet to be measured."""
+        canary = self.service.canary
+        if canary is None:
+            return []
+        metrics = tuple(MetricRecord(m.name, held_against(m), "Running", m.dry_run, ()) for m in metrics_of(canary))
+        return [GateRecord(next(iter(canary.steps), None), self.release.deployed_at, metrics)]
 
     # ── telling people ───────────────────────────────────────────────────────────────────────────────────────
 

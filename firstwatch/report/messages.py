@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstwatch.model import CheckResult, Outcome, Verdict, rfc3339
-from firstwatch.report.model import CheckpointRecord, Question, ReleaseReport, RollbackState
+from firstwatch.report.model import CheckpointRecord, GateRecord, Question, ReleaseReport, RollbackState
 from firstwatch.report.summary import answer_sentence, evidence, headline, rollback_sentence, why
 from firstwatch.report.text import checkpoint_name, count, offset, plain, show_value, web_address
 
@@ -52,6 +52,9 @@ class Message:
 def started(report: ReleaseReport) -> Message:
     plan = [checkpoint_name(c.name, c.at) for c in report.checkpoints]
     text = "It is smoke-tested now" + (f", then watched: {', '.join(plan)}." if plan else ".")
+    if report.gates:
+        at = f" at {report.gates[0].weight} % of the traffic" if report.gates[0].weight is not None else ""
+        text = f"The canary is gated{at}: {', '.join(m.name for m in report.gates[0].metrics)}."
     return _message(report, "started", f"👀 {_name(report)} is out and being verified", text)
 
 
@@ -77,6 +80,21 @@ def checkpoint_failed(report: ReleaseReport, record: CheckpointRecord) -> Messag
         said.why if said else "It was never judged.",
         facts=evidence(said) if said else [],
         code=said.query if said else "",
+    )
+
+
+def promoted(report: ReleaseReport, gate: GateRecord, weight: int) -> Message:
+    """The gate of a step has held: how its promotion to `weight` percent of the traffic stands."""
+    if gate.promoted is None:
+        raise ValueError(f"{report.release.id} has not been promoted from {gate.weight} %")
+    accepted = gate.promoted.state is RollbackState.ACCEPTED
+    return _message(
+        report,
+        f"promotion to {weight} % {gate.promoted.state}",
+        f"{'🚦' if accepted else '🚨'} {_name(report)}: promotion to {weight} % {gate.promoted.state}",
+        f"Its gate at {gate.weight} % holds.",
+        items=[(m.name, m.judgements[-1].why) for m in gate.metrics if m.judgements],
+        broadcast=not accepted,
     )
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from firstwatch.model import Attempt, Outcome, Verdict
+from firstwatch.model import Attempt, Judgement, Outcome, Verdict
 from firstwatch.report import Answer, Decision, Question, ReleaseReport, RollbackState
 from firstwatch.report.markdown import MAX_CHARTS, MAX_ROWS, question_markdown, release_markdown
+from firstwatch.report.model import GateRecord, MetricRecord, RollbackAttempt, RollbackRecord
 from tests.support.reports import DEPLOYED, HOSTILE, RELEASE, check, failed, healthy, hostile, rolled_back
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -195,3 +196,26 @@ def test_any_text_stays_text(text: str) -> None:
     page = release_markdown(report)
     assert_only_text(page)
     assert texts(page, "heading")[1:] == ["Rollback", "Smoke", "Window", "Queries", "Requests", "Slack", "Notes"]
+
+
+def test_a_gate_shows_the_run_of_values_against_what_they_are_held_against() -> None:
+    said = [(Outcome.PASS, 0.9991), (Outcome.NO_DATA, None), (Outcome.FAIL, 0.9899), (Outcome.NOT_YET, 0.5)]
+    taken = tuple(Judgement(o, f"said {v}", DEPLOYED + 60 * i, value=v, query="up") for i, (o, v) in enumerate(said))
+    metrics = (
+        MetricRecord("success-rate", "result[0] >= 0.99", "Failed", False, taken),
+        MetricRecord("latency | p95", "compare latency", "Running", True, ()),
+    )
+    promoted = RollbackRecord("webhook", RollbackState.ACCEPTED, "promote-x-25", (RollbackAttempt(DEPLOYED, "200 ok"),))
+    page = release_markdown(replace(healthy(), gates=[GateRecord(5, DEPLOYED, metrics, promoted)]))
+    assert "## Canary at 5 %" in page
+    row = next(line for line in page.splitlines() if "success-rate" in line and "result" in line)
+    shown = [page_cell.strip() for page_cell in row.split("|")][4].replace("\u00a0", " ").replace("\\.", ".")
+    assert shown == "0.9991 · **? no data** · **0.9899 ✗** · **0.5 ?**"
+    assert "latency" in page and "(dry run)" in page and "**accepted**" in page and "200 ok" in page
+
+
+def test_a_long_gate_shows_its_newest_measurements() -> None:
+    taken = tuple(Judgement(Outcome.PASS, "", DEPLOYED + i, value=float(i)) for i in range(200))
+    gate = GateRecord(None, DEPLOYED, (MetricRecord("rate", "result > 0", "Running", False, taken),))
+    page = release_markdown(replace(healthy(), gates=[gate])).replace("\u00a0", " ")
+    assert "170 earlier · 170 · 171" in page and "· 199 |" in page

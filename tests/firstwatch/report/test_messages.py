@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 from demo.block_kit import problems_with
-from firstwatch.model import Verdict
+from firstwatch.model import Judgement, Outcome, Verdict
 from firstwatch.report import Answer, Decision, Question, ReleaseReport, RollbackState, messages
 from firstwatch.report.messages import MAX_ITEMS, MAX_TEXT, Message, render
+from firstwatch.report.model import GateRecord, MetricRecord, RollbackAttempt, RollbackRecord
 from tests.support.reports import DEPLOYED, ERROR_RATE, HOSTILE, check, failed, healthy, hostile, rolled_back
 
 
@@ -157,3 +158,24 @@ def test_what_is_cut_is_shown_as_cut() -> None:
     payload = render(Message("kind", "t" * 500, HOSTILE * 500))
     assert payload["blocks"][0]["text"]["text"] == "t" * 149 + "…"
     assert payload["blocks"][1]["text"]["text"].endswith("…") and payload["text"].endswith("…")
+
+
+def test_a_promotion_is_told_with_its_evidence() -> None:
+    taken = (Judgement(Outcome.PASS, "result[0] >= 0.99: result[0] is 0.999", 60.0, value=0.999, limit=0.99),)
+    metric = MetricRecord("success-rate", "result[0] >= 0.99", "Successful", False, taken)
+    record = RollbackRecord("webhook", RollbackState.ACCEPTED, "promote-x-25", (RollbackAttempt(61.0, "200"),))
+    gate = GateRecord(5, 0.0, (metric,), record)
+    report = healthy()
+    told = messages.promoted(report, gate, 25)
+    assert "promotion to 25 % accepted" in told.title and not told.broadcast
+    assert told.items == [("success-rate", "result[0] >= 0.99: result[0] is 0.999")]
+    lost = messages.promoted(report, replace(gate, promoted=replace(record, state=RollbackState.UNKNOWN)), 25)
+    assert lost.broadcast and lost.kind != told.kind
+    with pytest.raises(ValueError, match="has not been promoted from 5 %"):
+        messages.promoted(report, replace(gate, promoted=None), 25)
+
+
+def test_a_canary_is_said_to_be_gated() -> None:
+    gate = GateRecord(5, 0.0, (MetricRecord("success-rate", "result[0] >= 0.99", "Running", False, ()),))
+    text = messages.started(replace(healthy(), gates=[gate])).text
+    assert text == "The canary is gated at 5 % of the traffic: success-rate."
