@@ -65,6 +65,7 @@ def test_three_times_the_errors_are_proven_in_minutes_whatever_the_traffic() -> 
         assert judged.limit == pytest.approx(0.0125, rel=0.3)
         assert judged.value is not None
         assert judged.sample is not None
+        assert judged.limit is not None
         assert judged.value > judged.limit
 
 

@@ -43,7 +43,7 @@ def first_failure(canary: Histogram, stable: Histogram, every: int = 60, **more:
 
 
 @pytest.mark.parametrize(("change", "by"), [({"slower": 1.6}, 600), ({"tail": 0.03}, 480)])
-def test_a_shift_and_a_slow_tail_are_found_in_minutes(change: dict[str, float], by: float) -> None:
+def test_a_shift_and_a_slow_tail_are_found_in_minutes(change: dict[str, Any], by: float) -> None:
     rng = np.random.default_rng(1)
     canary, stable = latencies(rng, 5, **change), latencies(rng, 20, n=180, first=-900)
     at = first_failure(canary, stable)
