@@ -131,11 +131,14 @@ class Metric:
         )
         if not faults and (said := never_fails(count, failure, row)):
             faults.append(said)
+        if row > 1 and not (count or interval):
+            faults.append(f"it can never succeed: one measurement is never {row} successes in a row")
         if not (count or interval or row) and failure > 0:
             self.notes.append(
                 f"one measurement can never fail with failureLimit {failure}: give it an interval and a count"
             )
-        place = next((self._given[key] for key in ("count", "failureLimit") if key in self._given), self._node)
+        keys = ("count", "failureLimit", "consecutiveSuccessLimit")
+        place = next((self._given[key] for key in keys if key in self._given), self._node)
         for fault in faults:
             self._say(place, fault, "failureLimit is how many may fail in total; one more fails the metric")
         inconclusive = numbers.get("inconclusiveLimit", 0)
