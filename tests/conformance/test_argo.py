@@ -57,8 +57,8 @@ def _text(v: Vector) -> str:
 def _violated(v: Vector) -> int:
     """How many of the limits are exceeded."""
     limits = (("failed", "failureLimit", 0), ("inconclusive", "inconclusiveLimit", 0))
-    found = sum(v["state"].get(n, 0) > (v["metric"].get(limit, usual)) >= 0 for n, limit, usual in limits)
-    return found + (v["state"].get("consecutiveError", 0) > v["metric"].get("consecutiveErrorLimit", 4))
+    found: int = sum(v["state"].get(n, 0) > (v["metric"].get(limit, usual)) >= 0 for n, limit, usual in limits)
+    return found + int(v["state"].get("consecutiveError", 0) > v["metric"].get("consecutiveErrorLimit", 4))
 
 
 def _ended_early(v: Vector) -> bool:
