@@ -70,7 +70,7 @@ def shares(canary: Counts, stable: Counts, context: Context) -> Judgement:
     if few:
         return few
     share = np.asarray(stable.bad, dtype=float) / np.maximum(np.asarray(stable.total, dtype=float), 1)
-    worth = max(worth_one(share), worth_one(b1 / n1))
+    worth = max(worth_one(share), worth_one(b1 / n1, share))
     log_e = two_shares((b1, n1), (b2, n2), context.limit, worth)
     found = accumulated(log_e, starts(at, context), context.alpha)
     usual = float(b2.sum() / n2.sum())

@@ -27,7 +27,7 @@ LAMBDAS = np.array([0.3, 1.0, 4.0])  # how much a large difference counts for mo
 FARTHEST = 1e12  # scales; farther is no further
 MEMORY_MOST = 0.97  # the highest autocorrelation that is allowed for
 SHORTEST = 4  # samples that have neighbours to be compared
-ERRORS = 1.5  # so many standard errors of ρ are left open
+ERRORS = 2.0  # so many standard errors of ρ are left open
 BLOCKS, FEWEST_BLOCKS = (6, 12, 24), 6  # samples in a block, and blocks that show how blocks scatter
 
 
@@ -125,9 +125,9 @@ def signs(above: Floats, worth: float) -> Floats:
 def worth_one(x: Floats, alike: Floats | None = None) -> float:
     """How many neighbouring samples are worth one: by how much their mean scatters more than that of independent ones.
 
-    (1+ρ)/(1-ρ) by the correlation of neighbours; or more, by the means of longer blocks, less the error of that (batch
-    means): what counting hides of a slow drift shows there. The largest step is taken out first, for a change is no
-    memory. A short series cannot show all its memory: where `alike`, a longer one that has at least as much, shows
+    (1+ρ)/(1-ρ) by the correlation of neighbours; or more, by the means of longer blocks, less half the error of that
+    (batch means): what counting hides of a slow drift shows there. The largest step is taken out first, for a change is
+    no memory. A short series cannot show all its memory: where `alike`, a longer one that has at least as much, shows
     more, ρ is taken as large as x leaves open.
     """
     left = _without_step(x) if len(x) >= SHORTEST else np.zeros(1)
@@ -150,7 +150,7 @@ def _by_blocks(left: Floats, length: int) -> float:
     if blocks < FEWEST_BLOCKS or not left.any():
         return 1.0
     means = left[: blocks * length].reshape(blocks, length).mean(axis=1)
-    return float(length * means.var() / left.var() * (1 - math.sqrt(2 / blocks)))
+    return float(length * means.var() / left.var() * (1 - math.sqrt(1 / (2 * blocks))))
 
 
 def _without_step(x: Floats) -> Floats:
