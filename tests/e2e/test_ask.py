@@ -23,6 +23,13 @@ def _asks(**policy: Any) -> Any:
     return change
 
 
+def _asks_nobody(file: dict[str, Any]) -> None:
+    file["rules"]["account"]["password"] = "secret:is-missing"
+    file["smoke"]["checks"] = file["smoke"]["checks"][2:3]
+    file["smoke"]["checks"][0]["json"]["password"] = "secret:is-missing"
+    file["on_inconclusive"] = "rollback"
+
+
 def _suspended(production: Production, running: Running) -> str:
     """Wait for the question; its key comes back. By then no process is held."""
     until = time.monotonic() + 180
@@ -60,14 +67,14 @@ def _roll_back(production: Production, running: Running) -> None:
 
 
 def _kill_the_next(production: Production, running: Running) -> None:
-    """The process that is started with the default answer is killed."""
+    """The process that goes on with the default answer is killed."""
     _suspended(production, running)
     until = time.monotonic() + 60
-    while (pid := process_of(running.flow_run_id)) is None and time.monotonic() < until:
-        time.sleep(0.05)
-    assert pid is not None, "it was not entered again"
-    time.sleep(3)
-    if process_of(running.flow_run_id) == pid:
+    while (now := production.get(f"flow_runs/{running.flow_run_id}"))["run_count"] < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    pid = process_of(running.flow_run_id)
+    SAID["killed"] = now["state"]["type"] == "RUNNING" and pid is not None
+    if SAID["killed"] and pid is not None:
         kill(pid)
 
 
@@ -92,6 +99,7 @@ SCENARIOS = [
     Scenario("ask-roll-back", rps=0, change=_asks(), meanwhile=_roll_back),
     Scenario("ask-proceed", rps=0, change=_asks(), meanwhile=_proceed),
     Scenario("ask-nobody", rps=0, change=_asks(within="8s", otherwise="rollback"), meanwhile=_kill_the_next),
+    Scenario("ask-not", rps=0, flow="smoke", change=_asks_nobody),
     Scenario("ask-watch", rps=0, change=_asks(), meanwhile=_watch),
 ]
 
@@ -136,6 +144,7 @@ def test_what_nobody_answers_has_a_default(production: Production, played: dict[
     result = played["ask-nobody"].result()
     assert result.ended == "Failed(RolledBack)", str(result)
     assert "nobody answered within 8s" in result.state["message"]
+    assert result.flow_run["run_count"] == 2 + SAID["killed"]
     assert len(result.shop["rollbacks"]) == 1
     assert len(questions(result)) == 1
 
@@ -145,6 +154,13 @@ def test_watched_on_with_traffic_it_is_healthy(production: Production, played: d
     assert result.ended == "Completed(Healthy)", str(result)
     assert result.shop["rollbacks"] == []
     assert "| eve | **keep watching** until T+" in report_of(production, result)
+
+
+def test_a_policy_needs_nobody(played: dict[str, Future[Result]]) -> None:
+    result = played["ask-not"].result()
+    assert result.ended == "Failed(RolledBack)", str(result)
+    assert "the service file: roll back. on_inconclusive: rollback" in result.state["message"]
+    assert len(result.shop["rollbacks"]) == 1 and not questions(result)
 
 
 def test_a_deadline_that_is_not_needed_starts_no_process(
