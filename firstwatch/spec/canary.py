@@ -199,7 +199,7 @@ def count_of(metric: CanaryMetric) -> int:
         return metric.count
     if metric.judge is not None:
         return USUAL_JUDGE_COUNT
-    return 1 if metric.interval is None and not metric.consecutive_success_limit else 0
+    return 1 if metric.interval is None else 0
 
 
 def interval_of(metric: CanaryMetric) -> float:
