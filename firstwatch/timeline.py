@@ -23,6 +23,7 @@ from firstwatch.units import show_duration
 
 GRACE = 1 / 15  # of the window: how long an open verdict is looked at again after its end
 STALE_SCRAPES, STALE_SECONDS = 5, 300.0  # older samples say nothing of now
+LEAST_SHARE = 1e-6  # of failed requests: even an objective of 100 % is held on proof
 GROWTH = {"memory": {"trend": 0.25, "creep": 0.10}, "db_pool": {"trend": 0.50, "creep": 0.25}}
 """How much a gauge may grow in a window, relative to its level, where the checkpoint does not say."""
 
