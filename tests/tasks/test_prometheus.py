@@ -187,7 +187,7 @@ def test_the_next_look_is_not_missed_for_trying() -> None:
 
 @pytest.mark.parametrize("fault", ["hang", "slow_drip", "down", "huge"])
 def test_a_server_that_hangs_drips_cuts_or_pours_ends_in_time(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.prometheus.MOST_BYTES", 5_000_000)
+    monkeypatch.setattr("tasks.prometheus_session.MOST_BYTES", 5_000_000)
     with demo_shop() as server:
         server.faults(**{fault: True})
         started = time.monotonic()
