@@ -189,14 +189,14 @@ class Gate:
         """What is measured next; None when it is over."""
         if self.ruling.final:
             return None
-        times = {m.name: at for m in metrics_of(self.canary) if (at := self._next(m)) is not None}
+        times = {m.name: at for m in metrics_of(self.canary) if (at := self.next_of(m)) is not None}
         if not times:
             return None
         first = min(times.values())
         return Due(first, {n: len(self.judgements.get(n, ())) + 1 for n, at in times.items() if at <= first + 1e-6})
 
-    def _next(self, metric: CanaryMetric) -> float | None:
-        """When the metric is measured next: at its interval from the gate's start on, without drift."""
+    def next_of(self, metric: CanaryMetric) -> float | None:
+        """When the metric is measured next: at its interval from the gate's start on, without drift. None: no more."""
         taken = self.judgements.get(metric.name, ())
         if taken and self.phase(metric) is not Phase.RUNNING and not self._waits_for_source(metric):
             return None
@@ -235,7 +235,7 @@ class Gate:
         return Phase.SUCCESSFUL if ended and taken[-1].outcome is Outcome.PASS else Phase.RUNNING
 
     def _exhausted(self, metric: CanaryMetric) -> bool:
-        return self._next(metric) is None
+        return self.next_of(metric) is None
 
     @property
     def ruling(self) -> Ruling:
@@ -303,9 +303,7 @@ def context_of(
     canary: Canary, metric: CanaryMetric, objectives: Objectives, start: float, now: float, measured: Seen
 ) -> Context:
     """What a canary metric's judge is told. Alpha is shared out over the judges: one more adds no false rollback."""
-    signal = metric.signal or "errors"
-    limit, words = allowed(signal, metric.judge, objectives)
-    margin = USUAL_MARGIN if metric.limit is None else metric.limit
+    limit, words = allowed_of(metric, objectives)
     judges = sum(m.judge is not None and not m.dry_run for m in metrics_of(canary))
     stable = measured.stable
     return Context(
@@ -313,7 +311,7 @@ def context_of(
         deployed_at=start,
         begins=start,
         window_s=count_of(metric) * interval_of(metric),
-        limit=margin if metric.judge == "compare" else limit,
+        limit=limit,
         alpha=canary.alpha / max(judges, 1),
         min_sample=metric.min_sample or Window().min_sample,
         words=words,
@@ -324,12 +322,31 @@ def context_of(
     )
 
 
+def allowed_of(metric: CanaryMetric, objectives: Objectives) -> tuple[float, str]:
+    """What a metric's judge holds it against (its own limit, where it has one), and what is counted or shown."""
+    limit, words = allowed(metric.signal or "errors", metric.judge, objectives, limit=metric.limit)
+    return (USUAL_MARGIN if metric.judge == "compare" and metric.limit is None else limit), words
+
+
 def replay(gate: Gate, objectives: Objectives, answer: Callable[[CanaryMetric, float], Answer], until: float) -> Gate:
     """Goes through the measurements that a live gate would have taken up to `until`, from what was known at each."""
     by_name = {m.name: m for m in metrics_of(gate.canary)}
     while (due := gate.due) is not None and due.at <= until:
         at = due.at
         gate = gate.after({n: judged(gate, objectives, by_name[n], answer(by_name[n], at), at) for n in due.numbers})
+    return gate
+
+
+def replay_alone(
+    gate: Gate,
+    objectives: Objectives,
+    metric: CanaryMetric,
+    answer: Callable[[CanaryMetric, float], Answer],
+    until: float,
+) -> Gate:
+    """The same for one of the gate's metrics, as if no other could end it. `metric` may have another limit."""
+    while (at := gate.next_of(metric)) is not None and at <= until:
+        gate = gate.after({metric.name: judged(gate, objectives, metric, answer(metric, at), at)})
     return gate
 
 

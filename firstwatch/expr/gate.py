@@ -284,6 +284,29 @@ def limit_of(text: str) -> tuple[str, float] | None:
         return None
 
 
+def with_limit(text: str, number: float) -> str:
+    """The same condition with another number in the place of the one that `limit_of` tells.
+
+    Raises ConditionError if it tells none.
+    """
+    compared = limit_of(text)
+    if compared and compared[1] == number:
+        return text
+    for changed in _with_each_number_changed(text, number) if compared else ():
+        if compared and limit_of(changed) == (compared[0], number):
+            return changed
+    raise ConditionError("this is not one comparison with a number", "compare it: result[0] >= 0.99")
+
+
+def _with_each_number_changed(text: str, number: float) -> Iterator[str]:
+    """One after another, with its sign and without."""
+    for token in tokens_of(text):
+        if token.kind == "number":
+            before, after = text[: token.start], text[token.start + len(token.text) :]
+            for kept in dict.fromkeys((re.sub(r"-\s*$", "", before), before)):
+                yield f"{kept}{number!r}{after}"
+
+
 def _limit(node: nodes.Node) -> tuple[str, float] | None:
     if isinstance(node, nodes.Call) and node.name in ("all", "any"):
         return _limit(node.arguments[1])
