@@ -226,7 +226,7 @@ def allowed(
 ) -> tuple[float, str]:
     """What is allowed of a signal (`limit`, where one is given), and what is counted or shown."""
     if signal == "errors":
-        usual, words = 1 - objectives.availability, "requests failed"
+        usual, words = max(1 - objectives.availability, LEAST_SHARE), "requests failed"
     elif signal == "latency":
         quantile = quantile or next(iter(objectives.latency))
         # p95 ≤ 500ms: at most 5 % of the requests take longer than 500 ms. p999 is 99.9 %.

@@ -22,9 +22,10 @@ from firstwatch.spec import Service
 from firstwatch.units import parse_duration
 from tasks import past
 from tasks.history import Replay
+from tasks.opening import read_service
 from tasks.replayed import replay_shown
 from tasks.report import publish_backtest
-from tasks.run import NotVerifiable, read_service
+from tasks.run import NotVerifiable
 from tasks.secrets import SecretMissing
 
 

@@ -22,8 +22,9 @@ from firstwatch.timeline import Ruling
 from flows.conclude import verify
 from tasks.gate import GateRun
 from tasks.hooks import PromoteOrder
+from tasks.opening import open_gate, open_run
 from tasks.promote import promote
-from tasks.run import Reasons, Run, open_gate, open_run
+from tasks.run import Reasons, Run
 from tasks.secrets import load_secret
 
 ALL = 100  # percent
@@ -93,7 +94,8 @@ async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:
     hook = run.service.canary.promote if run.service.canary else None
     assert hook is not None
     step = f"promoted to {after} %"
-    if step in run.journal:
+    if (kept := run.journal.get(step)) is not None:
+        gate.restore_promotion(kept)
         return ""
     evidence = tuple(f"{r.check}: {r.why}" for r in gate.gate.ruling.reasons)
     order = PromoteOrder(

@@ -17,8 +17,9 @@ from firstwatch.report import messages
 from firstwatch.report.text import checkpoint_name, offset
 from firstwatch.timeline import Look
 from flows.conclude import verify
+from tasks.opening import open_run
 from tasks.park import park_until
-from tasks.run import Reasons, Run, open_run, unharmed, window_ruling
+from tasks.run import Reasons, Run, unharmed, window_ruling
 from tasks.watch import Window, checkpoint, failed_later, wait_for
 
 

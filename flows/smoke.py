@@ -18,7 +18,8 @@ from firstwatch.model import Verdict
 from firstwatch.report import messages
 from flows.conclude import verify
 from tasks.check import Suite, check_version, run_checks
-from tasks.run import Reasons, Run, open_run
+from tasks.opening import open_run
+from tasks.run import Reasons, Run
 
 
 @flow(name="smoke", flow_run_name="smoke {service} {version}", persist_result=False)

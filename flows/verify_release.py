@@ -16,7 +16,8 @@ from firstwatch.model import Verdict
 from flows.conclude import verify
 from flows.observe import observation_window
 from flows.smoke import smoke_suite
-from tasks.run import Reasons, Run, open_run
+from tasks.opening import open_run
+from tasks.run import Reasons, Run
 
 
 @flow(name="verify-release", flow_run_name="{service} {version}", persist_result=False)

@@ -28,6 +28,7 @@ from tasks.report import WindowProgress
 from tasks.watch import NAP, STATE_NAMES
 
 _JUDGEMENT = TypeAdapter(Judgement)
+_PROMOTION = TypeAdapter(RollbackRecord)
 _LEAST_PATIENCE = 10.0  # seconds that a question may take, however short the interval
 
 
@@ -69,6 +70,10 @@ class GateRun:
             while (kept := self._journal.get(self._entry(metric, number))) is not None:
                 self.gate = self.gate.after({name: _JUDGEMENT.validate_python(kept)})
                 number += 1
+
+    def restore_promotion(self, kept: Any) -> None:
+        """Take up how an earlier process of this run has promoted the canary."""
+        self.promoted = _PROMOTION.validate_python(kept)
 
     async def wait(self, due: Due) -> None:
         """Until the next measurement, which the progress artifact names."""

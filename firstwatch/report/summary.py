@@ -59,7 +59,11 @@ def why(report: ReleaseReport) -> str:
         case Verdict.HEALTHY:
             passed = sum(1 for c in report.checks if c.outcome is Outcome.PASS)
             held = sum(1 for c in report.checkpoints if c.outcome is Outcome.PASS)
-            return f"{count(passed, 'check')} and {count(held, 'checkpoint')} passed."
+            parts = [count(n, what) for n, what in ((passed, "check"), (held, "checkpoint")) if n]
+            if report.gates:
+                taken = sum(len(m.judgements) for gate in report.gates for m in gate.metrics)
+                parts.append(f"{count(len(report.gates), 'gate')} with {count(taken, 'measurement')}")
+            return f"{' and '.join(parts)} passed." if parts else "Nothing speaks against it."
         case _:
             return "No reason was recorded: that itself needs a look."
 
