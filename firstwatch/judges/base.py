@@ -77,7 +77,8 @@ def scrape_interval(at: Floats) -> float:
 
 def median(x: Floats) -> float:
     """As np.median, for the short arrays of a look, where its bookkeeping costs more than the sorting."""
-    x, half = np.sort(x), len(x) // 2
+    x, half = x.copy(), len(x) // 2
+    x.sort()
     return float(x[half]) if len(x) % 2 else float((x[half - 1] + x[half]) / 2)
 
 

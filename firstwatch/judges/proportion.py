@@ -16,21 +16,25 @@ find a late onset as well, over starts s (half the weight on the deploy, the res
 Sources: Ville 1939; Shin, Ramdas, Rinaldo, "E-detectors" (arXiv 2203.03532) for the restarts; Lindon, Malek,
 "Anytime-Valid Inference for Multinomial Count Data" (NeurIPS 2022).
 
-Bursts that last make neighbouring scrapes alike. By how much is learnt from before the deploy, too, and e is raised to
-the power of 1 over the number of scrapes that are worth one; by Jensen's inequality its mean stays ≤ 1.
+Bursts that last make neighbouring scrapes alike. By how much is learnt from before the deploy, too (the integrated
+autocorrelation), and e is raised to the power of 1 over the number of scrapes that are worth one; by Jensen's
+inequality its mean stays ≤ 1. Heavy tails are met without a model: a failure must also stand out, at odds of 20 to 1,
+from the worst stretch of the same length before the deploy. What never happened in the history that is known cannot be
+allowed for: a burst longer than the persistence below, of a sort that comes once an hour, is taken for the release's.
 
 Rule. It fails when the objective is proven broken (1/α), or when the release is proven worse than before the deploy
 (1/α) and the objective is broken beyond reasonable doubt (1/20). So an unchanged release fails with a chance of at
 most α, and one that got worse and only just honours the objective with at most 5 %. Besides, a failure must persist:
-six samples (90 s of a 30-minute window) above the limit, the newest one and the newest three together too, and no
-single sample gives more than a sixth of the proof. What was as bad before the deploy is not the release's doing: then
-what was usual is the limit.
+six samples of 15 s (as many as a disturbance of 75 s can touch) above the limit, the newest one and the newest three
+together too, and no single sample gives more than a sixth of the proof. What was as bad before the deploy, or is with
+the stable version at the same time (`context.stable`), is not the release's doing: then what is usual is the limit.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from scipy.special import gammaincinv
@@ -47,13 +51,25 @@ CV2_WEIGHT = 100.0  # at least so much evidence (in squared expected counts) is 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What was usual before the deploy: scatter, how many scrapes in a row are worth one (bursts last), an upper bound
-    of the share, and whether it broke the objective."""
+    """What was usual before the deploy, or is with the stable version: scatter, how many scrapes in a row are worth one
+    (bursts last), an upper bound of the share, whether it broke the objective, and the counts themselves."""
 
     cv2: float
     burst: float
     upper: float | None
     was_bad: bool
+    bad: Floats
+    total: Floats
+
+    def worst(self, scrapes: int) -> float:
+        """The greatest share of bad events in so many scrapes in a row (at most in half of them all), less what chance
+        alone makes of it: two errors of a count."""
+        length = min(scrapes, len(self.total) // 2)
+        if self.upper is None or length < 1:
+            return 0.0
+        sums = (np.concatenate([[0.0], np.cumsum(x)]) for x in (self.bad, self.total))
+        bad, total = (x[length:] - x[:-length] for x in sums)
+        return float(((bad - 2 * np.sqrt(bad)) / total).max(initial=0.0))
 
 
 def proportion(series: Series, context: Context) -> Judgement:
@@ -64,8 +80,20 @@ def proportion(series: Series, context: Context) -> Judgement:
     if gone.outcome is not Outcome.PASS:
         return gone
     at, bad, total = samples(series)
-    before = usual(bad[at <= context.deployed_at], total[at <= context.deployed_at], context)
-    return _decide(series, context, at, bad, total, before, scrape_interval(at))
+    return _decide(series, context, at, bad, total, baseline(series, context), scrape_interval(at))
+
+
+def baseline(series: Counts, context: Context) -> Before:
+    """What is usual: with the stable version, where that is given and saw enough since the deploy; or before it."""
+    if isinstance(context.stable, Counts):
+        at, bad, total = samples(context.stable)
+        now = (at > context.deployed_at) & (at <= context.now)
+        found = usual(bad[now], total[now], context)
+        if found.upper is not None:
+            return found
+    at, bad, total = samples(series)
+    then = at <= context.deployed_at
+    return usual(bad[then], total[then], context)
 
 
 def samples(series: Counts) -> tuple[Floats, Floats, Floats]:
@@ -76,15 +104,16 @@ def samples(series: Counts) -> tuple[Floats, Floats, Floats]:
 
 
 def persistence(window_s: float, interval: float) -> int:
-    """How many samples must speak against the release: 90 s of a 30-minute window, and never fewer than four."""
-    return max(4, math.ceil(min(90.0, window_s / 20) / interval - 1e-6)) if interval > 0 else 4
+    """How many samples must speak against the release: as many as a disturbance of 75 s (of a 30-minute window) can
+    touch, and never fewer than three."""
+    return max(3, math.ceil(min(75.0, window_s / 24) / interval - 1e-6) + 1) if interval > 0 else 4
 
 
 def usual(bad: Floats, total: Floats, context: Context) -> Before:
     """Learns from before the deploy; with too little of it, the usual scatter and no bound."""
     events = total.sum()
     if len(total) < 10 or events < context.min_sample:
-        return Before(CV2, 1.0, None, False)
+        return Before(CV2, 1.0, None, False, bad, total)
     share = bad.sum() / events
     expected = share * total
     # Method of moments: Var(b) = μ + cv²·μ². What was seen far below the limit tells little of how rates scatter at the
@@ -92,17 +121,21 @@ def usual(bad: Floats, total: Floats, context: Context) -> Before:
     excess, seen = ((bad - expected) ** 2 - expected).sum(), (expected**2).sum()
     rest = max(CV2_WEIGHT, ((context.limit * total) ** 2).sum() - seen)
     cv2 = float((CV2 * rest + excess) / (rest + seen))
-    clumps = 1 + max(0.0, excess) / max(expected.sum(), 1.0)  # variance over mean: so many bad events count as one
+    burst = burst_length(bad / total - share)
+    # Variance over mean, of as many scrapes as are worth one: so many bad events count as one.
+    clumps = 1 + max(0.0, excess) * burst / max(expected.sum(), 1.0)
     upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - context.alpha / 2) * clumps / events)
     was_bad = median(bad / total) > context.limit
-    return Before(min(max(cv2, CV2_LEAST), CV2_MOST), burst_length(bad / total - share), upper, was_bad)
+    return Before(min(max(cv2, CV2_LEAST), CV2_MOST), burst, upper, was_bad, bad, total)
 
 
 def burst_length(left: Floats) -> float:
-    """(1+ρ)/(1-ρ) with ρ the correlation, less its error, of neighbouring scrapes: 1 for independent ones."""
-    rho = float(left[1:] @ left[:-1]) / max(float(left @ left), 1e-18) - 1 / math.sqrt(len(left))
-    rho = min(max(rho, 0.0), 0.8)
-    return (1 + rho) / (1 - rho)
+    """How many scrapes in a row are worth one: 1 + 2·(ρ₁ + ρ₂ + …), the integrated autocorrelation, summed up to the
+    first lag whose correlation is within its error (Sokal, "Monte Carlo Methods in Statistical Mechanics", 1997)."""
+    n, squares = len(left), max(float(left @ left), 1e-18)
+    correlations = (float(left[lag:] @ left[:-lag]) / squares - 1 / math.sqrt(n) for lag in range(1, n // 4 + 1))
+    length = 1 + 2 * sum(takewhile(lambda rho: rho > 0, correlations))
+    return length / max(1 - 2 * length / n, 0.25)  # short series show too little of it, by about 2·length / n
 
 
 def evidence(bad: Floats, total: Floats, limit: float, before: Before, starts: float, cap: float) -> tuple[float, int]:
@@ -141,6 +174,9 @@ def _decide(
     proven = against >= math.log(1 / alpha)
     if not proven and before.upper is not None and before.upper < limit and against >= math.log(1 / DOUBT):
         proven = evidence(b, n, before.upper, before, starts, cap)[0] >= math.log(1 / alpha)
+    if proven and (worst := before.worst(len(b) - start)) > limit:
+        limit = worst
+        proven = evidence(b, n, limit, before, starts, cap)[0] >= math.log(1 / DOUBT)
     above = b / n > limit
     newest = slice(-math.ceil(persist / 2), None)
     still = above[-1] and b[newest].sum() > limit * n[newest].sum()

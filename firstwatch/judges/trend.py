@@ -14,7 +14,18 @@ Sen 1968), its error follows from the scatter within the blocks, widened for aut
   a leak by as much each time;
 - it has grown by several teeth of a sawtooth, as tall as it swung before the deploy or fell since; blocks of a quarter
   of a window hold whole teeth and need no such allowance;
-- it did not grow as fast before the deploy.
+- it did not grow as fast before the deploy;
+- the growth since the latest of the starts is not proven to have slowed down or ended, and five sixths of the window
+  have passed (T+25m): a cache that fills evenly looks like a leak until it is full. Only what has grown by four times
+  the limit since the start (memory: doubled) is not waited for.
+
+Level. What leaks fast into a cap is flat by the time it is looked at, and a fault may take memory at once: a gauge that
+stands for a sixth of the window at more than twice the most that it ever was before the deploy (or above that by four
+times the limit), and by more than its load rose, fails too. A step of less is the release's good right.
+
+Error control. These are rules, each with the error of a step allowed for twice; no sequential test stands behind them,
+for a trend has no exchangeable null that a warm-up or a cache would obey. What is known is measured: `bench`, and the
+calibration test, which holds the rate on identical releases, wandering ones included, under the window's alpha.
 
 Load. A gauge that follows the requests is cleared of them first: the share that a regression on load and time
 explains by load, both together so that growth under growing load is not explained away. What was seen, uncleared,
@@ -44,6 +55,9 @@ TOOTH = 1 / 4  # of the window: the longest tooth of a sawtooth
 TEETH = 2.5  # so many teeth high must growth be before whole teeth are seen
 EVEN = 1 / 3  # of the mean step: the smallest one of a steady growth
 SMOOTH = 1 / 12  # of the window: over which memory follows the load
+LATE = 5 / 6  # of the window: until then what grows may be a cache that fills, and be full soon
+URGENT = 4.0  # limits: who has grown so much is not waited for
+STANDS = 1 / 6  # of the window: how long a gauge must stand far above what it was
 ENOUGH = 1 / 2  # of the window: over a shorter time any two curves look alike, and a wave looks like a leak
 
 
@@ -68,6 +82,13 @@ class Growth:
     def jumps(self) -> float:
         """The part of it that came in its two largest jumps."""
         return two_largest_jumps(self.value)
+
+    @property
+    def scatter(self) -> float:
+        """The error of a step by what is left of a straight line in each block: a bend between them is no error."""
+        blocks = zip(np.array_split(self.at, BLOCKS), np.array_split(self.value, BLOCKS), strict=True)
+        left = np.concatenate([_detrended(at, value) for at, value in blocks])
+        return _scatter(left) * math.sqrt(6 / self.count) * widening(left)
 
     def error(self, window_s: float) -> float:
         """Of a step. Worked out when asked for: most looks see no growth that needs it."""
@@ -98,6 +119,8 @@ def trend(series: Series, context: Context) -> Judgement:
     if after.sum() < BLOCKS * PER_BLOCK or at[-1] - at[0] < ENOUGH * context.window_s * 0.98:
         why = f"{after.sum()} samples since the deploy, over too short a time to tell a leak from a wave"
         return judgement(Outcome.NOT_YET, why, context, series, sample=int(after.sum()))
+    if (high := risen(series, at, value, interval, context)) is not None:
+        return high
     level = max(median(value[after]), 1e-12)
     raw = value / level
     passed = context.now - context.deployed_at
@@ -112,6 +135,30 @@ def trend(series: Series, context: Context) -> Judgement:
     grown = [g for g, _ in pairs if g]
     going_on = [g for g, was in pairs if g and all(grows_on(x, 0, context, usual.pace) for x in (g, was))]
     return _decide(series, context, grown, going_on, usual, int(after.sum()))
+
+
+def risen(series: Gauge, at: Floats, value: Floats, interval: float, context: Context) -> Judgement | None:
+    """A failure for what stands, for a sixth of the window, far above all that it was before, and not by the load."""
+    before = value[at <= context.deployed_at]
+    newest = (at > context.now - STANDS * context.window_s) & (at > context.deployed_at)
+    short = newest.sum() < PER_BLOCK or at[-1] - at[newest][0] < 0.8 * STANDS * context.window_s
+    if short or len(before) < BLOCKS * PER_BLOCK:
+        return None
+    top, now = float(before.max()), median(value[newest])
+    factor = max(2.0, 1 + URGENT * context.limit)
+    if now <= factor * top or value[newest].min() <= (1 + factor) / 2 * top:
+        return None
+    load = load_at(at, context.load, interval)
+    then, since = load[(at <= context.deployed_at) & np.isfinite(load)], load[newest & np.isfinite(load)]
+    if len(then) and len(since) and now <= factor * top * max(1.0, median(since) / max(median(then), 1e-9)):
+        return None
+    low = np.flatnonzero(value <= (1 + factor) / 2 * top)
+    began = float(at[low[-1] + 1])
+    why = (
+        f"{context.words} stands at {now / top:.1f} times the most that it was before the deploy, for "
+        f"{show_duration(round(context.now - began))}, and not for more load"
+    )
+    return judgement(Outcome.FAIL, why, context, series, value=now / top - 1, sample=int(newest.sum()), since=began)
 
 
 def without_load(at: Floats, value: Floats, after: Flags, interval: float, context: Context) -> Floats:
@@ -233,7 +280,9 @@ def _decide(
         why = f"{sample} samples over too short a time to tell a leak from a warm-up"
         return judgement(Outcome.NOT_YET, why, context, series, sample=sample)
     proofs = [g for g in going_on if is_leak(g, usual, context)]
-    if proofs:
+    late = context.now - context.deployed_at >= LATE * context.window_s * 0.999
+    urgent = any(g.total > URGENT * context.limit * _mean(g.lowest[0]) for g in proofs)
+    if proofs and not has_stopped(grown[-1], context) and (late or urgent):
         worst = max(proofs, key=lambda g: g.total)
         why = (
             f"{context.words} grew by {percent(worst.total)} in {show_duration(context.now - worst.start)}, steadily "
@@ -242,7 +291,9 @@ def _decide(
         return judgement(Outcome.FAIL, why, context, series, value=worst.pace, sample=sample, since=worst.start)
     worst = max(grown, key=lambda g: g.pace)
     why = f"{context.words} grows by {percent(worst.pace)} in a window, {percent(context.limit)} is all right"
-    if going_on:
+    if proofs and not late:
+        why += ": more, and a cache that fills looks the same"
+    elif going_on:
         why += ": more, and not yet proven to be more than a wave"
     elif worst.pace - usual.pace > context.limit:
         why += ": more, but it does not go on"
@@ -269,6 +320,11 @@ def grows_on(g: Growth, error: float, context: Context, usual: float = 0.0) -> b
         return False
     even = min(g.steps) > EVEN * g.total / len(g.steps) > 0
     return even and unslowed(g, error, context) and g.total - g.jumps > context.limit / 2
+
+
+def has_stopped(newest: Growth, context: Context) -> bool:
+    """Whether the growth since the latest start is proven to have slowed down, or to have ended."""
+    return not unslowed(newest, -2 * newest.scatter, context)
 
 
 def unslowed(g: Growth, error: float, context: Context) -> bool:

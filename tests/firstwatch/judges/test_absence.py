@@ -45,6 +45,31 @@ def test_a_scrape_that_was_missed_earlier_is_no_lull() -> None:
     assert absence(holed, context(750, alive=ALIVE)).outcome is Outcome.FAIL
 
 
+def test_a_hang_that_lets_the_odd_request_through_is_silence() -> None:
+    series = counts([0] * 52, [9000] * 40 + [20] * 12)
+    assert absence(series, context(780, alive=ALIVE)).outcome is Outcome.FAIL
+
+
+def test_traffic_that_dies_away_as_at_night_is_not_missed() -> None:
+    fading = [round(900 * 0.9**i) for i in range(90)]
+    for now in range(600, 1500, 15):
+        series = counts([0] * (now // 15), fading[: now // 15] + [0] * (now // 15 - 90))
+        assert absence(series, context(now, alive=ALIVE)).outcome is Outcome.PASS
+
+
+def looping(lost: bool) -> Counts:
+    """From 600 s on two scrapes of four are missing, with or without the requests of that time."""
+    at = [15.0 * (i + 1) for i in range(80) if i < 40 or i % 4 > 1]
+    steps = [b - a for a, b in zip([0.0, *at], at, strict=False)]
+    return Counts(0.0, at, [0.0] * len(at), [3.0 * (15.0 if lost else step) for step in steps])
+
+
+def test_a_crash_loop_is_an_absence_and_missed_scrapes_are_not() -> None:
+    judged = absence(looping(lost=True), context(1200, alive=ALIVE))
+    assert judged.outcome is Outcome.FAIL and judged.why.startswith("gone ")
+    assert absence(looping(lost=False), context(1200, alive=ALIVE)).outcome is Outcome.PASS
+
+
 def test_the_time_before_the_service_existed_is_not_its_traffic() -> None:
     """Forty samples at twenty requests, in a range that reaches back an hour further."""
     young = Counts(-3600.0, STEADY.at, [0.0] * 40, [20.0] * 40)

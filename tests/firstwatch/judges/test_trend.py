@@ -35,10 +35,35 @@ def tooth(period: float, height: float) -> np.ndarray:
 def test_a_fast_leak_is_found_and_said_in_plain_words() -> None:
     series = noisy(1 + 0.03 * MINUTES)
     failed = first_failure(series)
-    assert failed is not None and failed <= 600
+    assert failed == 1500  # until then it may be a cache that fills
+    waits = trend(series.until(900), context(900, limit=0.25))
+    assert waits.outcome is Outcome.NOT_YET and waits.why.endswith("more, and a cache that fills looks the same")
     judged = trend(series.until(failed), context(failed, limit=0.25, words="memory"))
     assert judged.why.startswith("memory grew by ") and "steadily and without slowing: " in judged.why
     assert judged.why.endswith("in a window, 25 % is all right")
+
+
+def test_what_has_doubled_is_not_waited_for() -> None:
+    failed = first_failure(noisy(1 + 0.1 * MINUTES))
+    assert failed is not None and failed <= 900
+
+
+def test_a_cache_that_fills_evenly_and_is_full_after_twenty_minutes_passes() -> None:
+    assert first_failure(noisy(1 + 0.4 * np.minimum(MINUTES / 20, 1))) is None
+
+
+def test_what_stands_far_above_all_that_it_was_fails_and_a_smaller_step_does_not() -> None:
+    assert first_failure(noisy(np.where(T > 200, 1.8, 1.0))) is None
+    series = noisy(np.where(T > 200, 3.0, 1.0))
+    failed = first_failure(series)
+    assert failed is not None and failed <= 510
+    why = trend(series.until(failed), context(failed, limit=0.25, words="memory")).why
+    assert why.startswith("memory stands at 3.0 times the most that it was before the deploy, for ")
+
+
+def test_what_stands_high_for_more_load_passes() -> None:
+    load = np.where(T > 200, 5.0, 1.0)
+    assert first_failure(pool(load), begins=600, limit=0.5, load=requests(load)) is None
 
 
 def test_a_slow_leak_is_found_as_creep_at_the_end() -> None:
@@ -103,7 +128,7 @@ def test_without_history_it_waits_for_half_a_window() -> None:
     series = noisy(1 + 0.05 * MINUTES)
     since = Gauge(series.at[120:], series.value[120:])
     failed = first_failure(since)
-    assert failed is not None and 885 <= failed <= 1000
+    assert failed == 1500
     early = trend(since.until(600), context(600, limit=0.25))
     assert early.outcome is Outcome.NOT_YET and "too short a time" in early.why
 
@@ -114,7 +139,7 @@ def test_a_window_of_a_minute_works(step: float) -> None:
     leak = gauge([4e8 * (1 + 0.9 * i / n) for i in range(n + 1)], step)
     for now in leak.at:
         if trend(leak.until(now), context(now, window_s=60.0, limit=0.25)).outcome is Outcome.FAIL:
-            assert now <= 45
+            assert now <= 50
             return
     pytest.fail("not found")
 
