@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.releases import BAD, BOUND, HEALTHY, NAMES, OTHER_BAD, OTHER_HEALTHY, Labelled, World, release
+from bench.unseen import OWN_BAD, OWN_HEALTHY, UNSEEN_BAD, UNSEEN_HEALTHY
 from firstwatch.model import Counts, Gauge, Verdict
 from firstwatch.spec.models import DEFAULT_CHECKPOINTS, Objectives, Window
 from firstwatch.timeline import Watch, replay
@@ -28,7 +29,8 @@ Rule = Callable[[Labelled], float | None]
 
 
 def ours(one: Labelled) -> float | None:
-    watch = Watch(Window(checkpoints=list(DEFAULT_CHECKPOINTS)), Objectives(latency={"p95": BOUND}), 0.0)
+    objectives = Objectives(availability=one.availability, latency={"p95": BOUND})
+    watch = Watch(Window(checkpoints=list(DEFAULT_CHECKPOINTS)), objectives, 0.0)
     ruling = replay(one.measured, watch, until=END).ruling
     return ruling.decided_at if ruling.verdict is Verdict.UNHEALTHY else None
 
@@ -136,6 +138,8 @@ def main(seed: int = 20261123, per_kind: int = 40) -> None:
     sets = {
         "kinds that the judges were built with": labelled(seed, per_kind, {**HEALTHY, **BAD}),
         "other kinds": labelled(seed + 1, per_kind, {**OTHER_HEALTHY, **OTHER_BAD}),
+        "kinds that nobody tuned on": labelled(seed + 3, per_kind // 2, {**UNSEEN_HEALTHY, **UNSEEN_BAD}),
+        "other scrapes and objectives": labelled(seed + 4, per_kind // 2, {**OWN_HEALTHY, **OWN_BAD}),
         "without history before the deploy": labelled(seed + 2, per_kind, {**HEALTHY, **BAD}, history=False),
     }
     results: dict[str, object] = {"seed": seed, "per_kind": per_kind}

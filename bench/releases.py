@@ -61,6 +61,7 @@ class World:
     base: float  # bytes
     pool: Floats
     scraped: NDArray[np.bool_]
+    availability: float = 0.99
     reset: float = 0.0
     onset: float | None = None
 
@@ -73,8 +74,9 @@ class World:
         before: float = BEFORE,
         after: float = AFTER,
         traffic: Traffic = invented,
+        step: float = STEP,
     ) -> World:
-        t = np.arange(-before, after + 1, STEP)
+        t = np.arange(-before, after + 1, step)
         n = len(t)
         rate = rps or float(rng.choice([3, 20, 120, 600]))
         # Real traffic moves: a slow curve and a wandering on top of it.
@@ -369,14 +371,16 @@ class Labelled:
     kind: str
     onset: float | None
     measured: Measured = field(repr=False)
+    availability: float = 0.99  # its objective
 
 
 def release(rng: np.random.Generator, kind: str, bend: Callable[[World], None], history: bool = True) -> Labelled:
     """One release of a kind; without `history`, as a source sees it that only began at the deploy."""
-    w = World.healthy(rng)
+    step: float = getattr(bend, "step", STEP)
+    w = World.healthy(rng, step=step)
     bend(w)
     n = len(w.t)
-    requests = rng.poisson(np.maximum(w.rps, 0) * STEP)
+    requests = rng.poisson(np.maximum(w.rps, 0) * step)
     # The error rate scatters from scrape to scrape, as that of real dependencies does.
     errors = rng.binomial(requests, np.clip(w.p_err * rng.gamma(4, 0.25, n), 0, 1))
     slow_share = 1 - ndtr(np.log(BOUND / w.median) / w.sigma)
@@ -392,7 +396,8 @@ def release(rng: np.random.Generator, kind: str, bend: Callable[[World], None], 
     gauges = {"memory": Gauge(at, tuple(w.memory[seen].tolist())), "db_pool": Gauge(at, tuple(pool[seen].tolist()))}
     by_signal = {"errors": counts(errors), "latency": counts(slow), **gauges, "creep": gauges["memory"]}
     measured = {NAMES[signal]: series for signal, series in by_signal.items()}
-    return Labelled(kind, w.onset, Measured(measured, load=counts(errors), alive=tuple(w.t.tolist())))
+    whole = Measured(measured, load=counts(errors), alive=tuple(w.t.tolist()))
+    return Labelled(kind, w.onset, whole, w.availability)
 
 
 def _increments(w: World, each: Floats, seen: NDArray[np.bool_]) -> tuple[float, ...]:
