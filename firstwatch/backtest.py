@@ -1,36 +1,42 @@
-"""Past releases through the live window's own code: what the verdicts would have been, and at which limits none of
-them had been rolled back.
+"""Past releases through the code of the live window and the live gate: what the verdicts would have been.
 
-Pure: what was measured comes in, results go out. `tasks.history` does the asking.
+Pure: what was measured comes in, results go out. `tasks.history` does the asking, and `firstwatch.thresholds` says at
+which limits none of them had been rolled back.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from firstwatch.model import Judgement, Outcome, Verdict, rfc3339
+from firstwatch.gate import Gate, History
+from firstwatch.gate import replay as replay_gate
+from firstwatch.model import Outcome, Verdict, rfc3339
 from firstwatch.past import PastRelease, ReleasesError
+from firstwatch.spec.canary import metrics_of
 from firstwatch.spec.fill import fill
-from firstwatch.spec.models import Checkpoint, Service, Window
+from firstwatch.spec.models import Service, Window
 from firstwatch.spec.signals import window_length
-from firstwatch.timeline import GRACE, Measured, Reason, Watch, context_of, looks, replay
+from firstwatch.timeline import GRACE, Measured, Reason, Ruling, Watch, replay
 
-_PRECISION = 0.01  # of a limit that is searched for
-_MOST_GROWTH = 2.0**20  # a growth that no limit need allow
+Part = Literal["window", "canary"]
+"""What of a service file is replayed: the observation window, or the canary's gate."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What a release's verdict would have been. `ours`: it is open because we could not measure, or not judge."""
+    """What a release's verdict would have been. `ours`: it is open because we could not measure, or not judge.
+
+    `by` is what would have rolled it back, its first reason's part of the file.
+    """
 
     past: PastRelease
     verdict: Verdict
     decided_at: float
     reasons: tuple[Reason, ...]
+    by: Part | None = None
 
     @property
     def after_s(self) -> float:
@@ -61,23 +67,30 @@ def _reason_as_json(reason: Reason) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A release with its service file, filled in, and what was measured of it, up to `until` (Unix seconds)."""
+    """A release with its service file, filled in, and what was measured of it, up to `until` (Unix seconds): for the
+    window, and for the canary's gate. None: that one is not replayed."""
 
     service: Service
     past: PastRelease
-    measured: Measured
     until: float
+    measured: Measured | None = None
+    history: History | None = None
 
 
-def prepare(service: Service, releases: Sequence[PastRelease]) -> list[Service]:
+def prepare(service: Service, releases: Sequence[PastRelease], only: Part | None = None) -> list[Service]:
     """The service file filled in for each release. Raises ReleasesError with all that has no value."""
+    if only == "canary":
+        if service.canary is None:
+            raise ReleasesError([f"the file of {service.service} has no canary section to replay"])
+        service = service.model_copy(update={"window": Window()})  # what it leaves open is not asked for
     filled, problems = [], []
     for i, past in enumerate(releases):
-        release = past.release
+        name, version = past.release.service, past.release.version
         try:
-            filled.append(fill(service, name=release.service, version=release.version, args=past.args, canary=False))
+            filled.append(fill(service, name=name, version=version, args=past.args, canary=only != "window"))
         except ValueError as error:
-            problems.append(f"releases[{i}] ({release.service} {release.version}): {error} (hint: give it under args)")
+            hint = "give it under args" + (", or --only window" if "canary." in str(error) and only is None else "")
+            problems.append(f"releases[{i}] ({name} {version}): {error} (hint: {hint})")
     if problems:
         raise ReleasesError(problems)
     return filled
@@ -88,21 +101,60 @@ def window_end(service: Service, deployed_at: float) -> float:
     return deployed_at + (1 + GRACE) * window_length(service.window)
 
 
-def decide(case: Case) -> BacktestResult:
-    """The verdict, by the looks that a live run would have taken at what it would have seen.
+def gate_end(service: Service, deployed_at: float) -> float:
+    """Until when the gate may measure (Unix seconds). One without an end of its own is replayed as far as the window,
+    or as its other metrics, whichever is longer."""
+    if service.canary is None:
+        return deployed_at
+    gate = Gate(service.canary, deployed_at)
+    ends = [gate.deadline(metric) for metric in metrics_of(service.canary)]
+    usual = [] if all(map(math.isfinite, ends)) else [window_end(service, deployed_at)]
+    return max([*filter(math.isfinite, ends), *usual])
 
-    This is where whatever else decides over a release live is replayed beside its window.
+
+def decide(case: Case) -> BacktestResult:
+    """The verdict, by what live runs would have seen at the times they would have looked.
+
+    Unhealthy if the window or the gate is, when the first of them is; healthy if both are, and inconclusive otherwise.
     """
-    service, release = case.service, case.past.release
-    watch = Watch(service.window, service.objectives, release.deployed_at)
-    ruling = replay(case.measured, watch, case.until).ruling
-    reasons = ruling.reasons
-    if ruling.verdict is Verdict.INCONCLUSIVE:
-        reasons = tuple(reason for reason in reasons if reason.outcome is not Outcome.PASS)
-        if not ruling.final:
-            why = "its window is not over yet"
-            reasons = (*reasons, Reason("window", Outcome.NOT_YET, ruling.decided_at, why))
-    return BacktestResult(case.past, ruling.verdict, ruling.decided_at, reasons)
+    rulings: dict[Part, Ruling] = {}
+    if case.measured is not None:
+        rulings["window"] = _of_window(case, case.measured)
+    if case.history is not None:
+        rulings["canary"] = _of_gate(case, case.history)
+    failed = {part: ruling for part, ruling in rulings.items() if ruling.verdict is Verdict.UNHEALTHY}
+    if failed:
+        reasons = sorted((reason for ruling in failed.values() for reason in ruling.reasons), key=lambda r: r.at)
+        first = min(failed, key=lambda part: failed[part].decided_at)
+        return BacktestResult(case.past, Verdict.UNHEALTHY, failed[first].decided_at, tuple(reasons), first)
+    open_ = {part: ruling for part, ruling in rulings.items() if ruling.verdict is Verdict.INCONCLUSIVE}
+    at = max(ruling.decided_at for ruling in rulings.values())
+    if open_:
+        found = tuple(reason for part, ruling in open_.items() for reason in _open_reasons(part, ruling))
+        return BacktestResult(case.past, Verdict.INCONCLUSIVE, at, found)
+    passed = tuple(reason for ruling in rulings.values() for reason in ruling.reasons)
+    return BacktestResult(case.past, Verdict.HEALTHY, at, passed)
+
+
+def _of_window(case: Case, measured: Measured) -> Ruling:
+    service = case.service
+    watch = Watch(service.window, service.objectives, case.past.release.deployed_at)
+    return replay(measured, watch, case.until).ruling
+
+
+def _of_gate(case: Case, history: History) -> Ruling:
+    """One gate, from the deploy on."""
+    assert case.service.canary is not None
+    gate = Gate(case.service.canary, case.past.release.deployed_at)
+    return replay_gate(gate, case.service.objectives, history.answer, case.until).ruling
+
+
+def _open_reasons(part: Part, ruling: Ruling) -> tuple[Reason, ...]:
+    reasons = tuple(reason for reason in ruling.reasons if reason.outcome is not Outcome.PASS)
+    if ruling.final:
+        return reasons
+    named = "window" if part == "window" else "gate"
+    return (*reasons, Reason(part, Outcome.NOT_YET, ruling.decided_at, f"its {named} is not over yet"))
 
 
 def undecided(past: PastRelease, why: str) -> BacktestResult:
@@ -111,17 +163,18 @@ def undecided(past: PastRelease, why: str) -> BacktestResult:
     return BacktestResult(past, Verdict.INCONCLUSIVE, at, (Reason("history", Outcome.ERROR, at, why),))
 
 
-# ── the limits at which none had been rolled back ────────────────────────────────────────────────────────────
+# ── what they come to ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What a checkpoint allows, and what it would have to allow for none of the releases to fail by it.
+    """What a checkpoint or a gate's metric allows, and what it would have to allow for no release to fail by it.
 
-    `limit` and `needed` are what the checkpoint's judge holds the series against: a share of requests, or a growth.
-    Both are None for a query, whose condition has no limit to move: `seen` has the smallest and largest value that the
-    failing releases showed. `failed` releases break it at some time of their window, whether or not another checkpoint
-    was faster; of these, `gone` fail at any limit, because the service fell silent.
+    `judge` is "condition" where a condition decides, and "score" for a Kayenta configuration. `limit` and `needed` are
+    what the judge holds the series against (a share of requests, a growth, or by how much worse than the stable
+    version), or the number in a metric's condition. Both are None where there is no limit to move: `seen` has the
+    smallest and largest value that the failing releases showed. `failed` releases break it at some time, whether or
+    not another was faster; of these, `gone` fail at any limit.
     """
 
     check: str
@@ -134,103 +187,12 @@ class Threshold:
     seen: tuple[float, float] | None = None
     expect: str = ""
     words: str = ""
-
-
-def threshold(name: str, cases: Sequence[Case]) -> Threshold:
-    """The checkpoint's Threshold over the releases that were not called healthy. `cases` is not empty.
-
-    Bisection for as many releases only as raise the limit: taken in random order, that is a few of them however many
-    there are (seeded: the same releases, the same answer).
-    """
-    checkpoint = _checkpoint(cases[0].service, name)
-    failures = [(case, failure) for case in cases if (failure := first_failure(case, name)) is not None]
-    found = Threshold(name, checkpoint.signal or "query", checkpoint.judge or "condition", len(failures))
-    if checkpoint.signal is None:
-        return _of_query(found, checkpoint, [case for case, _ in failures])
-    limit, words = _limit(cases[0], checkpoint)
-    most = 1.0 if checkpoint.judge == "proportion" else _MOST_GROWTH
-    movable = [case for case, _ in failures if first_failure(case, name, most) is None]
-    random.Random(0).shuffle(movable)
-    needed = limit
-    for case in movable:
-        if first_failure(case, name, needed) is not None:
-            needed = _least(case, name, needed, most)
-    return replace(found, gone=len(failures) - len(movable), limit=limit, needed=needed, words=words)
-
-
-def first_failure(case: Case, name: str, limit: float | None = None) -> Judgement | None:
-    """When the checkpoint would first have failed, had it alone been watched; with another limit, if one is given."""
-    service = case.service if limit is None else _with_limit(case.service, name, limit)
-    measured = Measured(
-        {name: case.measured.checkpoints[name]} if name in case.measured.checkpoints else {},
-        case.measured.load,
-        case.measured.alive,
-    )
-    watch = Watch(service.window, service.objectives, case.past.release.deployed_at)
-    judged: Judgement | None = None
-    for look in looks(service.window, watch.deployed_at):
-        if look.at > case.until or (look.grace and judged and judged.outcome is Outcome.PASS):
-            break
-        if name in look.watched:
-            judged = watch.judge(name, measured.until(look.at), look.at)
-            if judged.outcome is Outcome.FAIL:
-                return judged
-    return None
-
-
-def _least(case: Case, name: str, fails: float, most: float) -> float:
-    """The smallest limit, to a hundredth, at which the release passes: it fails at `fails` and passes at `most`."""
-    passes = fails
-    while passes < most:
-        passes = min(most, 2 * max(passes, _PRECISION))
-        if first_failure(case, name, passes) is None:
-            break
-        fails = passes
-    while passes - fails > _PRECISION * passes:
-        middle = (fails + passes) / 2
-        if first_failure(case, name, middle) is None:
-            passes = middle
-        else:
-            fails = middle
-    return passes
-
-
-def _of_query(found: Threshold, checkpoint: Checkpoint, failing: Sequence[Case]) -> Threshold:
-    """A query's condition as it stands, and the extremes of what the failing releases showed while it was watched."""
-    values = [value for case in failing for value in _values(case, checkpoint)]
-    return replace(found, seen=(min(values), max(values)) if values else None, expect=checkpoint.expect or "")
-
-
-def _values(case: Case, checkpoint: Checkpoint) -> list[float]:
-    measured = case.measured.checkpoints.get(checkpoint.name)
-    begins = case.past.release.deployed_at + checkpoint.at
-    ends = case.past.release.deployed_at + window_length(case.service.window)
-    at, value = getattr(measured, "at", ()), getattr(measured, "value", ())
-    return [v for t, v in zip(at, value, strict=False) if begins <= t <= ends]
-
-
-def _limit(case: Case, checkpoint: Checkpoint) -> tuple[float, str]:
-    window, at = case.service.window, case.past.release.deployed_at
-    context = context_of(window, checkpoint, case.service.objectives, at, at, case.measured)
-    return context.limit, context.words
-
-
-def _checkpoint(service: Service, name: str) -> Checkpoint:
-    return next(c for c in service.window.checkpoints if c.name == name)
-
-
-def _with_limit(service: Service, name: str, limit: float) -> Service:
-    checkpoints = [c.model_copy(update={"limit": limit}) if c.name == name else c for c in service.window.checkpoints]
-    window: Window = service.window.model_copy(update={"checkpoints": checkpoints})
-    return service.model_copy(update={"window": window})
-
-
-# ── what they come to ────────────────────────────────────────────────────────────────────────────────────────
+    part: Part = "window"
 
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """All results in the order of the releases, and each checkpoint's threshold in the order of the window."""
+    """All results in the order of the releases, and the thresholds in the file's order: window, then canary."""
 
     results: tuple[BacktestResult, ...]
     thresholds: tuple[Threshold, ...] = ()
@@ -240,7 +202,7 @@ class Backtest:
         return [result for result in self.results if result.verdict is verdict]
 
     @property
-    def by_check(self) -> Mapping[str, int]:
-        """How many releases each checkpoint would have been the first to roll back."""
-        firsts = [result.reasons[0].check for result in self.of(Verdict.UNHEALTHY)]
-        return {check: firsts.count(check) for check in dict.fromkeys(firsts)}
+    def firsts(self) -> Mapping[tuple[Part | None, str], int]:
+        """How many releases each checkpoint of the window and metric of the gate would have been first to roll back."""
+        firsts = [(result.by, result.reasons[0].check) for result in self.of(Verdict.UNHEALTHY)]
+        return {first: firsts.count(first) for first in dict.fromkeys(firsts)}

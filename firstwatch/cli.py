@@ -76,6 +76,10 @@ def backtest(
         Literal["prometheus", "prefect"] | None,
         Parameter(name="--from", help="Where releases are looked for; left out: Prometheus, then Prefect."),
     ] = None,
+    only: Annotated[
+        Literal["window", "canary"] | None,
+        Parameter(help="Replay that alone; left out: the window and, where the file has one, the canary's gate."),
+    ] = None,
 ) -> int:
     """Replay past releases: what their verdicts would have been, when, why, and at which limits none had failed.
 
@@ -92,7 +96,7 @@ def backtest(
     """
     from tasks.backtest import Words, command
 
-    return command(Words(service_file, releases, prometheus, out, last, jobs, origin))
+    return command(Words(service_file, releases, prometheus, out, last, jobs, origin, only))
 
 
 @app.command(name="import-argo")

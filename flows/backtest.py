@@ -9,6 +9,7 @@ each limit would have to be for none.
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -38,21 +39,26 @@ class ReleaseToReplay(BaseModel):
 
 @flow(name="backtest", flow_run_name="backtest {service}", persist_result=False)
 async def backtest(
-    service: str, releases: list[ReleaseToReplay] | None = None, last: str = "7d", prometheus: str | None = None
+    service: str,
+    releases: list[ReleaseToReplay] | None = None,
+    last: str = "7d",
+    prometheus: str | None = None,
+    only: Literal["window", "canary"] | None = None,
 ) -> State[None]:
-    """Replay past releases through the same code as the live window.
+    """Replay past releases through the same code as the live window and the live gate.
 
     Args:
         service: a file in services/, without .yaml.
         releases: which ones; left out, those that the version label of the service's series, or Prefect's runs, show.
         last: how far back releases are looked for.
         prometheus: whose history is read; left out, the service file's metrics.prometheus.
+        only: window or canary; left out, the window and, where the file has one, the canary's gate.
     """
     try:
         file = read_service(service)
         if prometheus:
             file = file.model_copy(update={"metrics": file.metrics.model_copy(update={"prometheus": prometheus})})
-        replay = Replay(file, await _wanted(file, service, releases, last))
+        replay = Replay(file, await _wanted(file, service, releases, last), only=only)
         done = await replay_shown(replay)
     except (NotVerifiable, past.NotFound, SecretMissing, ValueError) as problem:
         return Failed(name="Inconclusive", message=plain(f"Nothing could be replayed: {problem}", 3000))

@@ -15,7 +15,7 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import TextIO
 
-from firstwatch.backtest import Backtest, BacktestResult
+from firstwatch.backtest import Backtest, BacktestResult, Part
 from firstwatch.past import PastRelease, ReleasesError, parse_releases
 from firstwatch.report.backtest import backtest_text, release_line
 from firstwatch.spec import Service, load
@@ -49,6 +49,7 @@ class Words:
     last: str | None = None
     jobs: int | None = None
     origin: past.Origin | None = None
+    only: Part | None = None
 
 
 def command(words: Words) -> int:
@@ -56,7 +57,7 @@ def command(words: Words) -> int:
     try:
         service, listed, span = _read(words)
         wanted = listed if listed is not None else _found(service, words, span)
-        replay = Replay(service, wanted, words.jobs)
+        replay = Replay(service, wanted, words.jobs, words.only)
     except Misused as misused:
         return _complain(USED_WRONGLY, *misused.problems)
     except past.NotFound as nothing:
@@ -115,6 +116,8 @@ def _read(words: Words) -> tuple[Service, list[PastRelease] | None, float]:
         problems.append(f"--last: {error}")
     if words.releases is not None and (words.last is not None or words.origin is not None):
         problems.append("--releases names the releases; --last and --from are for finding them")
+    if words.only == "canary" and service is not None and service.canary is None:
+        problems.append(f"--only canary: {words.file} has no canary section")
     if words.jobs is not None and words.jobs < 1:
         problems.append(f"--jobs: {words.jobs} processes replay nothing; give 1 or more")
     if words.out not in ("", "-") and not _writable(Path(words.out)):

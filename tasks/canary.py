@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from firstwatch.gate import Answer, Gate, History, Seen
 from firstwatch.kayenta import CanaryConfig
@@ -25,6 +25,9 @@ from tasks.kayenta import read_config, score
 from tasks.prometheus import PrometheusSource
 
 _PAGE = 11_000  # values of one range query that Prometheus gives at most
+_AT_ONCE = 4  # questions of a history, or of one of its metrics
+
+T = TypeVar("T")
 
 
 class Meter:
@@ -70,12 +73,8 @@ class Meter:
         values = await self._asked(source, provider, at, deadline)
         if isinstance(values, SourceError) or not metric.min_sample:
             return values
-        requests = f"sum(increase({self._requests(metric)}[{round(interval_of(metric) * 1000)}ms]))"
-        counted = await (await self._source(None)).values(requests, at, deadline=deadline)
-        if isinstance(counted, SourceError):
-            return counted
-        first = counted.result[0] if isinstance(counted.result, tuple) and counted.result else counted.result
-        return Values(at, values.result, values.query, first if isinstance(first, float) else None)
+        counted = await (await self._source(None)).values(self._counted(metric), at, deadline=deadline)
+        return _sampled(values, counted)
 
     async def _asked(
         self, source: PrometheusSource, provider: PrometheusProvider, at: float, deadline: float | None
@@ -87,6 +86,10 @@ class Meter:
         if isinstance(found, SourceError):
             return found
         return Values(at, tuple(value for series in found for value in series.value), provider.query)
+
+    def _counted(self, metric: CanaryMetric) -> str:
+        """PromQL of the requests since the measurement before."""
+        return f"sum(increase({self._requests(metric)}[{round(interval_of(metric) * 1000)}ms]))"
 
     def _requests(self, metric: CanaryMetric) -> Selector:
         return _labelled(signals_of(self._service).requests, metric.canary)
@@ -144,7 +147,7 @@ class Meter:
         """All answers that the gate would ask for up to `until`, each query asked once for all of them if it can be."""
         gate = Gate(self._canary, self._start)
         metrics = metrics_of(self._canary)
-        found = await asyncio.gather(*(self._history_of(m, min(until, gate.deadline(m))) for m in metrics))
+        found = await _few_at_a_time(self._history_of(m, min(until, gate.deadline(m))) for m in metrics)
         return History(dict(zip((m.name for m in metrics), found, strict=True)))
 
     async def _history_of(self, metric: CanaryMetric, until: float) -> Seen | SourceError | Mapping[int, Answer]:
@@ -155,22 +158,29 @@ class Meter:
                 return SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
         first, every = self._start + metric.initial_delay, interval_of(metric)
         moments = [first + i * every for i in range(int((until - first) / every + 1e-6) + 1)]
-        provider = metric.provider.prometheus if metric.provider else None
-        if provider is not None and provider.range_query is None and not metric.min_sample:
-            answers = await self._on_grid(provider, moments, every)
-        else:
-            answers = await asyncio.gather(*(self.answer(metric, at) for at in moments))
+        answers = await self._at_each(metric, moments, every)
         return {round(at * 1000): answer for at, answer in zip(moments, answers, strict=True)}
 
-    async def _on_grid(self, provider: PrometheusProvider, moments: Sequence[float], step: float) -> Sequence[Answer]:
-        """What the query gave at each of the moments, which are a step apart, from one range query."""
-        if len(moments) < 2 or len(moments) > _PAGE:
-            source = await self._source(provider)
-            return await asyncio.gather(*(source.values(provider.query, at) for at in moments))
+    async def _at_each(self, metric: CanaryMetric, moments: Sequence[float], step: float) -> Sequence[Answer]:
+        """The answers at moments that are a step apart: each query asked once for all of them, if it can be."""
+        provider = metric.provider.prometheus if metric.provider else None
+        if provider is None or provider.range_query is not None or not 2 <= len(moments) <= _PAGE:
+            return await _few_at_a_time(self.answer(metric, at) for at in moments)
+        values = await self._on_grid(provider, provider.query, moments, step)
+        if not metric.min_sample:
+            return values
+        counted = await self._on_grid(None, self._counted(metric), moments, step)
+        return [_sampled(one, number) for one, number in zip(values, counted, strict=True)]
+
+    async def _on_grid(
+        self, provider: PrometheusProvider | None, query: str, moments: Sequence[float], step: float
+    ) -> Sequence[Values | SourceError]:
+        """What the query gave at each of the moments, from one range query."""
         try:
             source = await self._source(provider)
-            kind = await source.values(provider.query, moments[0])  # a range query does not tell a scalar from a vector
-            found = await source.values_over(provider.query, moments[0], moments[-1], step)
+            kind = await source.values(query, moments[0])  # a range query does not tell a scalar from a vector
+            # Half a step more: a last moment that is rounded down must not be the one that is left out.
+            found = await source.values_over(query, moments[0], moments[-1] + step / 2, step)
         except Exception as problem:
             kind = found = SourceError(f"the metric source failed: {type(problem).__name__}: {problem}")
         for failed in (kind, found):
@@ -178,15 +188,14 @@ class Meter:
                 return [failed for _ in moments]
         assert isinstance(kind, Values)
         assert isinstance(found, list)
-        at_moment: dict[int, list[float]] = {round(at * 1000): [] for at in moments}
+        at_moment: list[list[float]] = [[] for _ in moments]
         for series in found:
             for at, value in zip(series.at, series.value, strict=True):
-                at_moment.setdefault(round(at * 1000), []).append(value)
+                at_moment[round((at - moments[0]) / step)].append(value)
         scalar = isinstance(kind.result, float)
         return [
-            Values(at, (values[0] if values else None) if scalar else tuple(values), provider.query)
-            for at in moments
-            for values in [at_moment[round(at * 1000)]]
+            Values(at, (values[0] if values else None) if scalar else tuple(values), query)
+            for at, values in zip(moments, at_moment, strict=True)
         ]
 
     # ── sources ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,6 +211,25 @@ class Meter:
                 source = PrometheusSource(url or self._service.metrics.prometheus, access)
                 self._sources[key] = await self._stack.enter_async_context(source), ends
             return source
+
+
+async def _few_at_a_time(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """All answers, in order, with no more than a few questions under way."""
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(question: Awaitable[T]) -> T:
+        async with few:
+            return await question
+
+    return list(await asyncio.gather(*map(one, asked)))
+
+
+def _sampled(values: Values | SourceError, counted: Values | SourceError) -> Values | SourceError:
+    """The values with the number of requests that they rest on."""
+    if isinstance(values, SourceError) or isinstance(counted, SourceError):
+        return values if isinstance(values, SourceError) else counted
+    first = counted.result[0] if isinstance(counted.result, tuple) and counted.result else counted.result
+    return Values(values.at, values.result, values.query, first if isinstance(first, float) else None)
 
 
 def _labelled(selector: str, labels: Mapping[str, str]) -> Selector:

@@ -10,18 +10,22 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
 from firstwatch import backtest
-from firstwatch.backtest import Backtest, BacktestResult, Case, Threshold
+from firstwatch.backtest import Backtest, BacktestResult, Case, Part, Threshold
+from firstwatch.gate import History
 from firstwatch.model import SourceError, Verdict
 from firstwatch.past import PastRelease
 from firstwatch.spec import Service
+from firstwatch.thresholds import rules_of, threshold
+from firstwatch.timeline import Measured
 from tasks.access import access_to
+from tasks.canary import Meter
 from tasks.measure import measure
 from tasks.prometheus import PrometheusSource
 
@@ -33,15 +37,22 @@ T = TypeVar("T")
 class Replay:
     """A backtest as it goes on: `so_far` may be asked at any time, after it was broken off too.
 
-    `service` is not filled in yet; `jobs` is how many processes replay. Raises ReleasesError where a placeholder has
-    no value, and ValueError where the file names no Prometheus.
+    `service` is not filled in yet; `jobs` is how many processes replay; `only` leaves out the window or the canary's
+    gate. Raises ReleasesError where a placeholder has no value, and ValueError where the file names no Prometheus.
     """
 
-    def __init__(self, service: Service, releases: Sequence[PastRelease], jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        releases: Sequence[PastRelease],
+        jobs: int | None = None,
+        only: Part | None = None,
+    ) -> None:
         if not service.metrics.prometheus:
             raise ValueError("only a Prometheus has a history: give metrics.prometheus, or --prometheus")
         self._metrics, self._releases = service.metrics, tuple(releases)
-        self._services = backtest.prepare(service, releases)
+        self._services = backtest.prepare(service, releases, only)
+        self._only = only
         self._jobs = min(jobs or os.cpu_count() or 1, max(1, len(releases)))
         self._results: dict[int, BacktestResult] = {}
         self._failed: dict[int, Case] = {}
@@ -83,19 +94,35 @@ class Replay:
         past, service = self._releases[i], self._services[i]
         if self._unreachable:
             return backtest.undecided(past, self._unreachable)
-        at = past.release.deployed_at
-        until = min(backtest.window_end(service, at), time.time())
         try:
-            measured = await measure(source, service, service.window.checkpoints, at, until, None)
-            if all(isinstance(one, SourceError) for one in measured.checkpoints.values()):
+            case = await self._measured(past, service, source)
+            if not _answered(case):
                 await self._try_out(source)
-            case = Case(service, past, measured, until)
             result = await self._computed(backtest.decide, case)
         except Exception as problem:
             return backtest.undecided(past, f"the replay itself failed: {type(problem).__name__}: {problem}")
         if result.verdict is Verdict.UNHEALTHY:
             self._failed[i] = case
         return result
+
+    async def _measured(self, past: PastRelease, service: Service, source: PrometheusSource) -> Case:
+        """All that live runs would have seen of the release, side by side for its window and its gate."""
+        at, now = past.release.deployed_at, time.time()
+        ends = {"window": backtest.window_end(service, at), "canary": backtest.gate_end(service, at)}
+
+        async def window() -> Measured | None:
+            if self._only == "canary":
+                return None
+            return await measure(source, service, service.window.checkpoints, at, min(ends["window"], now), None)
+
+        async def gate() -> History | None:
+            if service.canary is None:
+                return None
+            async with Meter(service, at) as meter:
+                return await meter.history(min(ends["canary"], now))
+
+        measured, history = await asyncio.gather(window(), gate())
+        return Case(service, past, min(max(ends.values()), now), measured, history)
 
     async def _try_out(self, source: PrometheusSource) -> None:
         """One simple question: where it has no answer, no release need wait for its own."""
@@ -106,12 +133,12 @@ class Replay:
     # ── computing ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _search(self) -> tuple[Threshold, ...]:
-        """Each checkpoint's threshold, from the releases that were rolled back."""
+        """Each rule's threshold, from the releases that were rolled back."""
         cases = [self._failed[i] for i in sorted(self._failed)]
         if not cases:
             return ()
-        names = [checkpoint.name for checkpoint in self._services[0].window.checkpoints]
-        return tuple(await asyncio.gather(*(self._computed(backtest.threshold, name, cases) for name in names)))
+        rules = rules_of(cases[0])
+        return tuple(await asyncio.gather(*(self._computed(threshold, *rule, cases) for rule in rules)))
 
     async def _computed(self, work: Callable[..., T], *arguments: object) -> T:
         """In another process; once more, should that one have died of something else. Raises what `work` raises."""
@@ -135,6 +162,14 @@ class Replay:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def _answered(case: Case) -> bool:
+    """Whether there is an answer to anything that was asked."""
+    answers: list[object] = list(case.measured.checkpoints.values()) if case.measured else []
+    for known in case.history.answers.values() if case.history else ():
+        answers += known.values() if isinstance(known, Mapping) else [known]
+    return any(not isinstance(answer, SourceError) for answer in answers)
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from statistics import median
 
 from firstwatch.backtest import Backtest, BacktestResult, Threshold
+from firstwatch.expr import with_limit
 from firstwatch.model import Verdict, rfc3339
 from firstwatch.report.text import count, digits, markdown_text, offset, plain, show_value
+from firstwatch.thresholds import SHARES
 from firstwatch.units import show_duration
 
 MAX_ROWS = 100
 _MARKS = {Verdict.HEALTHY: "✓", Verdict.UNHEALTHY: "✗", Verdict.INCONCLUSIVE: "?"}
 _RELEASES = ("", "Service", "Version", "Deployed", "Decided", "Why")
-_LIMITS = ("Checkpoint", "Rolled back first", "Broken by", "Limit", "For none")
+_LIMITS = ("Rule", "Rolled back first", "Broken by", "Limit", "For none")
 
 
 def backtest_text(done: Backtest, width: int = 120) -> str:
@@ -89,17 +91,24 @@ def _releases(done: Backtest) -> list[tuple[str, ...]]:
 
 def _limits(done: Backtest) -> list[tuple[str, ...]]:
     return [
-        (found.check, str(done.by_check.get(found.check, 0)), str(found.failed), _limit(found), _for_none(found))
+        (
+            found.check if found.part == "window" else f"canary {found.check}",
+            str(done.firsts.get((found.part, found.check), 0)),
+            str(found.failed),
+            _limit(found),
+            _for_none(found),
+        )
         for found in done.thresholds
     ]
 
 
 def _limit(found: Threshold) -> str:
-    if found.limit is None:
-        return found.expect
-    if found.judge == "proportion":
-        return f"{show_value(found.limit, 'ratio')} of {found.words.replace('requests took', 'requests may take')}"
-    return f"{show_value(found.limit, 'ratio')} growth"
+    if found.limit is None or found.judge == "condition":
+        return f"{found.words}: {found.expect}" if found.words else found.expect
+    share = show_value(found.limit, "ratio")
+    if found.judge in SHARES:
+        return f"{share} of {found.words.replace('requests took', 'requests may take')}"
+    return f"{share} worse than stable" if found.judge == "compare" else f"{share} growth"
 
 
 def _for_none(found: Threshold) -> str:
@@ -107,16 +116,24 @@ def _for_none(found: Threshold) -> str:
     if found.failed == 0:
         return "as it is"
     if found.limit is None:
-        return f"they showed {digits(found.seen[0])} … {digits(found.seen[1])}" if found.seen else "they showed nothing"
-    silent = f"{found.gone} fell silent, which no limit changes" if found.gone else ""
+        return f"n/a: they showed {digits(found.seen[0])} … {digits(found.seen[1])}" if found.seen else "n/a"
+    at_any_limit = f"{found.gone} {_lost(found)}" if found.gone else ""
     if found.gone == found.failed or found.needed is None:
-        return silent
-    return "; ".join(part for part in (_written(found, found.needed), silent) if part)
+        return at_any_limit
+    return "; ".join(part for part in (_written(found, found.needed), at_any_limit) if part)
+
+
+def _lost(found: Threshold) -> str:
+    if found.judge == "proportion":
+        return "fell silent, which no limit changes"
+    return f"{'fails' if found.gone == 1 else 'fail'} at any limit"
 
 
 def _written(found: Threshold, needed: float) -> str:
-    """`availability: 95.9%`, `p85: 500ms`, `limit: 48%`: rounded to the side on which none fails."""
-    if found.judge == "proportion":
+    """`availability: 95.9%`, `p85: 500ms`, `limit: 48%`, `result[0] >= 0.94`: on the side on which none fails."""
+    if found.judge == "condition":
+        return f"{found.words}: {with_limit(found.expect, needed)}"
+    if found.judge in SHARES:
         kept = math.floor(1000 * (1 - needed) + 1e-9) / 10
         share = show_value(needed, "ratio")
         if found.signal == "errors":
