@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln, ndtr
-from scipy.stats import rankdata
 
 from firstwatch.judges.base import Floats
 
@@ -70,10 +69,17 @@ def higher(canary: Sequence[float], stable: Sequence[float], margin: float) -> S
     return Shift(proof, chance, float(np.median(x)), float(np.median(y)), beyond)
 
 
+def ranks_of(values: Floats) -> Floats:
+    """Ranks from 1, ties by their mean: as scipy.stats.rankdata, which takes most of a second to import."""
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    mean = np.cumsum(count) - (count - 1) / 2
+    return np.asarray(mean[which], dtype=float)
+
+
 def _rank_sum(x: Floats, y: Floats) -> float:
     """The chance of so high a rank sum of x among both, were they alike."""
     m, n = len(x), len(y)
-    ranks = rankdata(np.concatenate([x, y]))
+    ranks = ranks_of(np.concatenate([x, y]))
     ties = np.unique(ranks, return_counts=True)[1].astype(float)
     variance = m * n / 12 * (m + n + 1 - float((ties**3 - ties).sum()) / ((m + n) * (m + n - 1)))
     surplus = float(ranks[:m].sum()) - m * (m + 1) / 2 - m * n / 2

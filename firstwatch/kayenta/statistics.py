@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from firstwatch.judges.base import Flags, Floats
+from firstwatch.judges.ranks import ranks_of
 
 _NOISE = 1e-5  # of the value, where both series are constant
 _TOLERANCE, _MOST_STEPS, _EPSILON = 1e-4, 1001, 2.220446049250313e-16  # of the search for a root
@@ -58,7 +58,7 @@ def mann_whitney(experiment: Sequence[float], control: Sequence[float], confiden
 def _deviate(mu: float, x: Floats, y: Floats) -> float:
     """The standard normal deviate of the rank sum of x - mu among both."""
     m, n = len(x), len(y)
-    ranks = rankdata(np.concatenate([x - mu, y]))
+    ranks = ranks_of(np.concatenate([x - mu, y]))
     ties = np.unique(ranks, return_counts=True)[1].astype(float)
     surplus = float(ranks[:m].sum()) - m * (m + 1) / 2 - m * n / 2
     variance = m * n / 12 * (m + n + 1 - float((ties**3 - ties).sum()) / ((m + n) * (m + n - 1)))
@@ -123,7 +123,7 @@ def mean_ratio(control: Sequence[float], experiment: Sequence[float]) -> float:
 def cles(control: Sequence[float], experiment: Sequence[float]) -> float:
     """The share of pairs in which the experiment's value is the higher one, ties half (Vargha, Delaney 2000)."""
     m, n = len(experiment), len(control)
-    ranks = rankdata(np.concatenate([np.asarray(experiment, dtype=float), np.asarray(control, dtype=float)]))
+    ranks = ranks_of(np.concatenate([np.asarray(experiment, dtype=float), np.asarray(control, dtype=float)]))
     return float((2 * ranks[:m].sum() - m * (m + 1)) / (2 * n * m))
 
 

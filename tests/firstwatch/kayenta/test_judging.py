@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
+from firstwatch.judges.ranks import ranks_of
 from firstwatch.kayenta import Label, judge, judge_metric, parse, windows
 from firstwatch.kayenta.config import Analysis
 from tests.firstwatch.kayenta.test_config import CONFIG, changed
@@ -134,3 +136,9 @@ def test_windows_grow_or_slide() -> None:
     assert windows(10, 5, look_back=5, warm_up=2) == [(2, 7), (7, 12)]
     assert windows(10, 0) == windows(10, 20) == [(0, 10)]
     assert windows(0, 0) == []
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(7)
+    for values in ([3.0], [1.0, 1.0], *(rng.integers(0, 6, n).astype(float) for n in range(2, 40))):
+        assert ranks_of(np.asarray(values)).tolist() == rankdata(values).tolist()
