@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import sys
@@ -175,12 +176,12 @@ def _complain(code: int, *problems: str) -> int:
 
 
 class Progress:
-    """How far it is: one line that is written over on a terminal, now and then a line where there is none."""
+    """How far it is: one line that is written over on a terminal; else one at once, and then now and then."""
 
     def __init__(self, wanted: int, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._wanted, self._stream, self._clock = wanted, stream, clock
         self._terminal = stream.isatty()
-        self._done, self._began, self._told = 0, clock(), clock()
+        self._done, self._began, self._told = 0, clock(), -math.inf
 
     def tell(self, result: BacktestResult) -> None:
         self._done += 1

@@ -156,7 +156,8 @@ class Replay:
     def _new_pool(self) -> Executor:
         if self._jobs == 1 or len(self._releases) <= _A_FEW:
             return ThreadPoolExecutor(1)
-        return ProcessPoolExecutor(self._jobs, get_context("spawn"), _leave_interrupts_to_the_parent)
+        # Ctrl-C reaches every process of a terminal; only this one has something to tell.
+        return ProcessPoolExecutor(self._jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
     def _end_pool(self) -> None:
         if self._pool is not None:
@@ -170,8 +171,3 @@ def _answered(case: Case) -> bool:
     for known in case.history.answers.values() if case.history else ():
         answers += known.values() if isinstance(known, Mapping) else [known]
     return any(not isinstance(answer, SourceError) for answer in answers)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; only one of them has something to tell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
