@@ -12,7 +12,7 @@ from html import escape
 
 WIDTH, PANEL, LEFT, GAP = 760, 320, 46, 48
 TOP, HEIGHT = 64, 210
-ROW, LEGEND = 20, 52  # of the legend: the height of a row, and how far it stands below the panels
+ROW, LEGEND = 20, 72  # of the legend: the height of a row, and how far it stands below the panels
 MINUTES = 30
 INK = "#7c8694"
 STYLES = (
@@ -40,7 +40,7 @@ class Panel:
 def detection_svg(panels: Sequence[Panel]) -> str:
     """At most two panels side by side, and one legend: every panel has the same lines in the same order."""
     rows = panels[0].lines
-    bottom = TOP + HEIGHT + LEGEND + ROW * (len(rows) + 1)
+    bottom = TOP + HEIGHT + LEGEND + ROW * len(rows) + 12
     parts = [_text(LEFT, 22, "Bad releases found, over the time since the fault began", size=15, weight=600)]
     for i, panel in enumerate(panels):
         parts += _panel(LEFT + i * (PANEL + GAP), panel)
@@ -86,17 +86,20 @@ def _line(left: float, line: Line, i: int) -> str:
 def _legend(panels: Sequence[Panel]) -> list[str]:
     """A row a rule, a column a panel: what was found, and the false rollbacks."""
     y = TOP + HEIGHT + LEGEND
-    columns = [(460 + i * 190, panel) for i, panel in enumerate(panels)]
-    parts = [_text(x, y, f"{panel.title}: found, false rollbacks", "middle", size=11) for x, panel in columns]
+    columns = [(430 + i * 190, 530 + i * 190, panel) for i, panel in enumerate(panels)]
+    parts = []
+    for found, false, panel in columns:
+        parts.append(_text(false, y - ROW, panel.title, "end", weight=600))
+        parts += [_text(found, y, "found", "end", size=11), _text(false, y, "false rollbacks", "end", size=11)]
     for i, line in enumerate(panels[0].lines):
         y += ROW
         weight = 600 if i == 0 else 400
         parts.append(f'<path d="M{LEFT} {y - 4}h34" {_stroke(i)}/>')
         parts.append(_text(LEFT + 44, y, line.name, weight=weight))
-        for x, panel in columns:
+        for found, false, panel in columns:
             here = panel.lines[i]
-            parts.append(_text(x - 12, y, _share(len(here.delays), here.bad), "end", weight=weight))
-            parts.append(_text(x + 70, y, here.false, "end", weight=weight))
+            parts.append(_text(found, y, _share(len(here.delays), here.bad), "end", weight=weight))
+            parts.append(_text(false, y, here.false, "end", weight=weight))
     return parts
 
 
