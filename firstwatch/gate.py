@@ -31,6 +31,8 @@ from firstwatch.tally import Phase, settled, tally_of
 from firstwatch.timeline import Reason, Ruling, allowed, latency_bound
 
 PATIENCE = 120.0  # seconds that a metric without an interval waits for data
+SILENCE = 600.0  # seconds without data, or ten intervals, that a metric bears which has no count
+_SILENT = (Outcome.NO_DATA, Outcome.ERROR)
 
 
 # ── one measurement ──────────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +84,7 @@ def judged(gate: Gate, objectives: Objectives, metric: CanaryMetric, answer: Ans
 
 def _by_conditions(metric: CanaryMetric, values: Values) -> Judgement:
     """By the success and failure conditions. Failure wins; with both, a result that meets neither is inconclusive."""
-    if metric.min_sample and (values.sample is None or values.sample < metric.min_sample):
+    if metric.min_sample and not (values.sample is not None and values.sample >= metric.min_sample):
         seen = "an unknown number of" if values.sample is None else f"{values.sample:,.0f}"
         why = f"{seen} requests since the measurement before; minSample is {metric.min_sample:,}"
         return _judgement(metric, values, Outcome.NO_DATA, why)
@@ -97,16 +99,16 @@ def _by_conditions(metric: CanaryMetric, values: Values) -> Judgement:
             break
         if broken := next((judged for judged in said if judged.kind == kind), None):
             return _judgement(metric, values, outcome, broken.why)
+    needs, fails = f"needs {success.why}" if success else "", f"fails if {failure.why}" if failure else ""
     if failure is not None and failure.kind == "true":
-        return _judgement(metric, values, Outcome.FAIL, f"{failure.why}: that is its failureCondition")
+        return _judgement(metric, values, Outcome.FAIL, fails)
     if success is not None and success.kind == "true":
-        return _judgement(metric, values, Outcome.PASS, success.why)
+        return _judgement(metric, values, Outcome.PASS, needs)
     if success is not None and failure is not None:
-        why = f"{success.why}; {failure.why}: neither success nor failure"
-        return _judgement(metric, values, Outcome.NOT_YET, why)
+        return _judgement(metric, values, Outcome.NOT_YET, f"{needs}; {fails}: neither success nor failure")
     if success is not None:
-        return _judgement(metric, values, Outcome.FAIL, success.why)
-    return _judgement(metric, values, Outcome.PASS, failure.why if failure else "")
+        return _judgement(metric, values, Outcome.FAIL, needs)
+    return _judgement(metric, values, Outcome.PASS, fails)
 
 
 def _judgement(metric: CanaryMetric, values: Values, outcome: Outcome, why: str) -> Judgement:
@@ -204,10 +206,14 @@ class Gate:
         return at if at <= self.deadline(metric) + 1e-6 else None
 
     def deadline(self, metric: CanaryMetric) -> float:
-        """Until when a metric that lacks data is waited for: its own time, and half of it again."""
+        """Until when a metric that lacks data is waited for: its own time, and half of it again. One without an end of
+        its own has all the time of the others; one that waits for a row of successes must not be silent for long."""
         end = self.planned_end(metric)
-        if end is None:
+        if end is None and not metric.consecutive_success_limit:
             return math.inf
+        if end is None:
+            told = (j.at for j in self.judgements.get(metric.name, ()) if j.outcome not in _SILENT)
+            return max(told, default=self.start + metric.initial_delay) + max(10 * interval_of(metric), SILENCE)
         least = 4 * metric.interval if metric.interval is not None else PATIENCE
         return end + max((end - self.start - metric.initial_delay) / 2, least)
 
@@ -223,6 +229,8 @@ class Gate:
     def phase(self, metric: CanaryMetric) -> Phase:
         """How the metric stands."""
         taken = self.judgements.get(metric.name, ())
+        if not taken:
+            return Phase.RUNNING
         if metric.judge is not None or metric.name == KAYENTA:
             return self._judges_phase(metric, taken)
         return settled(metric, tally_of([j.outcome for j in taken]))
@@ -279,12 +287,14 @@ class Gate:
             Phase.FAILED: Outcome.FAIL,
             Phase.SUCCESSFUL: Outcome.PASS,
             Phase.ERROR: Outcome.ERROR,
-        }.get(self.phase(metric), last.outcome if last.outcome in (Outcome.NO_DATA, Outcome.ERROR) else Outcome.NOT_YET)
+        }.get(self.phase(metric), last.outcome if last.outcome in _SILENT else Outcome.NOT_YET)
         return Reason(metric.name, outcome, last.at, why, last.value, last.limit, last.unit, last.sample, last.query)
 
 
 def _counted(metric: CanaryMetric, taken: Sequence[Judgement]) -> str:
-    """What the counters say, and the last measurement's own words."""
+    """The last measurement's own words, and what the counters say of several."""
+    if len(taken) == 1:
+        return taken[0].why
     tally = tally_of([j.outcome for j in taken])
     parts = [
         f"{number} {word}"
@@ -296,7 +306,7 @@ def _counted(metric: CanaryMetric, taken: Sequence[Judgement]) -> str:
     ]  # fmt: skip
     if tally.consecutive_failure > 1:
         parts.append(f"{tally.consecutive_failure} failures in a row")
-    return f"{taken[-1].why} ({', '.join(parts)} of {len(taken)} measurements)"
+    return f"{taken[-1].why} (of {len(taken)} measurements {', '.join(parts)})"
 
 
 def context_of(

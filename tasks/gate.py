@@ -162,5 +162,8 @@ def held_against(metric: CanaryMetric) -> str:
     """What the metric is held against, in the file's words."""
     if metric.judge is not None:
         return f"{metric.judge} {metric.signal or 'errors'}"
-    said: Sequence[tuple[str, str]] = (("", metric.success_condition), ("fails: ", metric.failure_condition))
+    said: Sequence[tuple[str, str]] = (
+        ("needs ", metric.success_condition),
+        ("fails if ", metric.failure_condition),
+    )
     return "; ".join(word + text for word, text in said if text)

@@ -38,7 +38,9 @@ def describe(chart: Chart) -> str:
     points = _finite(chart.points)
     parts = [f"{chart.title}: {'no data' if not points else 'last ' + show_value(points[-1][1], chart.unit)}"]
     if points:
-        parts.append(f"highest {show_value(max(v for _, v in points), chart.unit)}")
+        values = [value for _, value in points]
+        parts.append(f"lowest {show_value(min(values), chart.unit)}")
+        parts.append(f"highest {show_value(max(values), chart.unit)}")
     if chart.limit is not None:
         parts.append(f"limit {show_value(chart.limit, chart.unit)}")
     if chart.failed_at is not None:
@@ -77,7 +79,7 @@ class _Frame:
         points = _finite(chart.points)
         times = [t for t, _ in points] + [chart.deployed_at] + [t for t in (chart.failed_at,) if t is not None]
         start, end = min(times), max(times)
-        low, high = _value_range([v for _, v in points] + _limits(chart), zoom=chart.unit == "bytes")
+        low, high = _value_range([v for _, v in points] + _limits(chart), zoom=_zooms(chart))
         return cls(start, end if end > start else start + 60, low, high)
 
     def x(self, at: float) -> float:
@@ -87,8 +89,15 @@ class _Frame:
         return HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
 
+def _zooms(chart: Chart) -> bool:
+    """Zero is part of the picture, except for memory, whose growth would not be seen next to its size, and for what
+    must not sink below its limit: a success rate of 0.93 would look like one of 0.99."""
+    values = [v for _, v in _finite(chart.points)]
+    near = bool(values and chart.limit and not chart.unit) and min(*values, chart.limit) > 0.5 * max(values)
+    return chart.unit == "bytes" or near
+
+
 def _value_range(values: Sequence[float], *, zoom: bool) -> tuple[float, float]:
-    """Zero is part of the picture, except for memory, whose growth would not be seen next to its size."""
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)

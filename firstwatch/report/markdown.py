@@ -67,7 +67,7 @@ def question_markdown(report: ReleaseReport, asked: Question, report_url: str) -
         f"**{_text(why(report), 600)}**",
         _bullets(report.reasons[1:], 600),
         f"Not taken: {_text(asked.refused, 600)}" if asked.refused else "",
-        "\n".join(f"- **{choice}**: {_CHOICES[choice]}" for choice in asked.choices),
+        "\n".join(f"- **{choice}**: {_consequence(report, choice)}" for choice in asked.choices),
         f"Answer until {rfc3339(asked.deadline)}. Otherwise: **{asked.otherwise}**.",
         f"[The report]({address})" if (address := web_address(report_url)) else "",
     ]
@@ -82,12 +82,18 @@ _CHOICES = {
 }
 
 
+def _consequence(report: ReleaseReport, choice: Decision) -> str:
+    if choice is Decision.WATCH and report.gates:
+        return "measure the canary's gate again, from now on; it takes as long as its metrics say"
+    return _CHOICES[choice]
+
+
 def _verdict(report: ReleaseReport) -> str:
     release = report.release
     title = f"{_MARKS[report.verdict]} {headline(report)}: {_text(release.service, 80)} {_text(release.version, 80)}"
     facts = [f"deployed {rfc3339(release.deployed_at)}"]
     if report.ended is not None:
-        facts.append(f"decided at {offset(report.ended, release.deployed_at)}, {rfc3339(report.ended)}")
+        facts.append(f"ended at {offset(report.ended, release.deployed_at)}, {rfc3339(report.ended)}")
     if report.state:
         facts.append(f"final state {_text(report.state, 40)}")
     if (address := web_address(report.flow_run_url)) and len(address) <= MAX_URL:
@@ -112,7 +118,10 @@ def _answers(report: ReleaseReport) -> str:
 
 
 def _until(report: ReleaseReport, answer: Answer) -> str:
-    return f" until {offset(answer.until, report.release.deployed_at)}" if answer.until is not None else ""
+    """How long the window goes on for; a canary's gate lasts as long as its metrics say."""
+    if answer.until is None or report.gates:
+        return ""
+    return f" until {offset(answer.until, report.release.deployed_at)}"
 
 
 def _rollback(report: ReleaseReport) -> str:

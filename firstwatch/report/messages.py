@@ -138,7 +138,7 @@ def question(report: ReleaseReport, asked: Question) -> Message:
     return _message(
         report,
         f"question{number}",
-        f"❓ {_name(report)} is inconclusive: {' or '.join(asked.choices)}?",
+        f"❓ {_name(report)} is inconclusive: {_one_of(asked.choices)}?",
         why(report),
         facts=[("Answer until", rfc3339(asked.deadline)), ("Otherwise", asked.otherwise)],
         items=[("Also", reason) for reason in report.reasons[1:]] + refused + [("How to answer", _HOW)],
@@ -154,6 +154,12 @@ def _message(report: ReleaseReport, kind: str, title: str, text: str, **rest: An
     dry = ["Dry run: nothing is rolled back"] if report.dry_run else []
     # The kind becomes the name of a task run, and Prefect drops a run whose name holds what is not Unicode.
     return Message(plain(kind, 120), title, text, url=report.flow_run_url, footer=[*dry, report.release.id], **rest)
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    """`proceed, keep watching or stop`"""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _name(report: ReleaseReport) -> str:

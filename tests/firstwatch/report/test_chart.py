@@ -133,6 +133,16 @@ def test_value_ticks_are_round(low: float, high: float, labels: list[str]) -> No
     assert [label for _, label in value_ticks(low, high)] == labels
 
 
+def test_what_lies_close_to_its_limit_is_seen_to_be_below_it() -> None:
+    points = [(DEPLOYED + 2 * n, value) for n, value in enumerate([0.93, 0.92, 0.96])]
+    rate = replace(charts()[0], unit="", limit=0.99, points=points, failed_at=None, deployed_at=DEPLOYED)
+    svg = drawn(rate)
+    assert "lowest 0.92" in (svg.findtext("s:desc", namespaces=NS) or "")
+    dashed = next(e for e in svg.iterfind("s:line", NS) if e.attrib.get("stroke-dasharray") == "6 4")
+    assert min(y for _, y in spots(svg)) - float(dashed.attrib["y1"]) > 30, "0.96 is well below the line of 0.99"
+    assert "0.0" in texts(drawn(replace(rate, limit=0.1))), "far from its limit, zero is in the picture"
+
+
 def test_time_ticks_are_round_and_few() -> None:
     assert time_ticks(-300, 1800) == [-300, 0, 300, 600, 900, 1200, 1500, 1800]
     assert time_ticks(0, 60) == [0, 10, 20, 30, 40, 50, 60]

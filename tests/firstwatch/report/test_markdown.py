@@ -50,7 +50,7 @@ def test_the_verdict_comes_first_and_says_why_in_a_sentence() -> None:
     lines = release_markdown(rolled_back()).split("\n\n")
     assert lines[0].replace("\\", "") == "# ✗ Rolled back: shop 1.4.3"
     assert lines[1].replace("\\", "") == "**T+0s error rate: 4.7 % of 1,203 requests failed, limit 1 %.**"
-    assert "decided at T+7m48s" in lines[2] and "final state RolledBack" in lines[2]
+    assert "ended at T+7m48s" in lines[2] and "final state RolledBack" in lines[2]
 
 
 def test_the_sections_come_in_the_order_in_which_people_ask() -> None:
@@ -93,6 +93,14 @@ def test_the_form_says_why_it_is_asked_and_what_follows() -> None:
     assert "4.7 % of 1,203 requests failed" in page and "2026-11-22T11:00:00Z" in page
     assert "**proceed**" in page and "roll back" not in page, "only what may be chosen"
     assert "(http://127.0.0.1:4200/artifacts/key/release-shop)" in page and "<script" not in page
+
+
+def test_a_canary_that_is_watched_on_is_measured_again_however_many_minutes_were_given() -> None:
+    watch = Answer(Decision.WATCH, "traffic comes back", "ann", DEPLOYED + 2000, DEPLOYED + 2600)
+    canary = replace(rolled_back(), answers=[watch], gates=[GateRecord(None, DEPLOYED, ())])
+    asked = Question(1, [Decision.WATCH, Decision.STOP], DEPLOYED, DEPLOYED + 3600, Decision.STOP)
+    assert "minutes" not in question_markdown(canary, asked, "") and "gate again" in question_markdown(canary, asked, "")
+    assert ["T+33m20s (10:33:20)", "ann", "keep watching", "traffic comes back"] in rows(release_markdown(canary))
 
 
 @pytest.mark.parametrize("state", list(RollbackState))

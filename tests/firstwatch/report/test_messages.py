@@ -161,14 +161,14 @@ def test_what_is_cut_is_shown_as_cut() -> None:
 
 
 def test_a_promotion_is_told_with_its_evidence() -> None:
-    taken = (Judgement(Outcome.PASS, "result[0] >= 0.99: result[0] is 0.999", 60.0, value=0.999, limit=0.99),)
-    metric = MetricRecord("success-rate", "result[0] >= 0.99", "Successful", False, taken)
+    taken = (Judgement(Outcome.PASS, "needs result[0] >= 0.99: result[0] is 0.999", 60.0, value=0.999, limit=0.99),)
+    metric = MetricRecord("success-rate", "needs result[0] >= 0.99", "Successful", False, taken)
     record = RollbackRecord("webhook", RollbackState.ACCEPTED, "promote-x-25", (RollbackAttempt(61.0, "200"),))
     gate = GateRecord(5, 0.0, (metric,), record)
     report = healthy()
     told = messages.promoted(report, gate, 25)
     assert "promotion to 25 % accepted" in told.title and not told.broadcast
-    assert told.items == [("success-rate", "result[0] >= 0.99: result[0] is 0.999")]
+    assert told.items == [("success-rate", "needs result[0] >= 0.99: result[0] is 0.999")]
     lost = messages.promoted(report, replace(gate, promoted=replace(record, state=RollbackState.UNKNOWN)), 25)
     assert lost.broadcast and lost.kind != told.kind
     with pytest.raises(ValueError, match="has not been promoted from 5 %"):
@@ -176,6 +176,6 @@ def test_a_promotion_is_told_with_its_evidence() -> None:
 
 
 def test_a_canary_is_said_to_be_gated() -> None:
-    gate = GateRecord(5, 0.0, (MetricRecord("success-rate", "result[0] >= 0.99", "Running", False, ()),))
+    gate = GateRecord(5, 0.0, (MetricRecord("success-rate", "needs result[0] >= 0.99", "Running", False, ()),))
     text = messages.started(replace(healthy(), gates=[gate])).text
     assert text == "The canary is gated at 5 % of the traffic: success-rate."
