@@ -19,7 +19,8 @@ FINE, NOT_FINE, USED_WRONGLY = 0, 1, 2
 app = App(
     name="firstwatch",
     help="Is the release that we just shipped really all right?",
-    help_format="plaintext",
+    help_format="plaintext",  # as it stands: lines of help texts are kept within 80 columns
+    default_parameter=Parameter(show_default=False),  # what is left out is said in words
 )
 
 
@@ -32,11 +33,12 @@ def check(
     *,
     schema: Annotated[bool, Parameter(help="Print the JSON Schema of a service file instead.", negative=())] = False,
 ) -> int:
-    """Say everything that is wrong with service files, each with file, line, column and a hint.
+    """Say everything that is wrong with service files, with line and hint.
 
-    Exits 0 if all are fine, 1 if there is something to put right, 2 if a file cannot be read.
+    Exits 0 if all are fine, 1 if there is something to put right, 2 if a file
+    cannot be read.
 
-    All of services/*.yaml, one file, and the schema by which editors complete the files:
+    All of services/*.yaml, one file, and the schema by which editors complete them:
 
         firstwatch check
 
@@ -71,7 +73,7 @@ def backtest(
         ),
     ] = "",
     last: Annotated[str | None, Parameter(help="How far back releases are looked for, as in 7d (the default).")] = None,
-    jobs: Annotated[int | None, Parameter(help="Processes that replay; left out: as many as processors.")] = None,
+    jobs: Annotated[int | None, Parameter(help="Processes that replay; left out: one a processor.")] = None,
     origin: Annotated[
         Literal["prometheus", "prefect"] | None,
         Parameter(name="--from", help="Where releases are looked for; left out: Prometheus, then Prefect."),
@@ -81,18 +83,22 @@ def backtest(
         Parameter(help="Replay that alone; left out: the window and, where the file has one, the canary's gate."),
     ] = None,
 ) -> int:
-    """Replay past releases: what their verdicts would have been, when, why, and at which limits none had failed.
+    """Replay past releases: their verdicts, when, why, and limits for no rollback.
 
-    Exits 0 when all were replayed, whatever the verdicts; 1 if some could not be decided because we could not measure
-    or judge; 2 if it was used wrongly; 130 on Ctrl-C, with what is done written.
+    Exits 0 when all were replayed, whatever the verdicts; 1 if some could not be
+    decided because we could not measure or judge; 2 if it was used wrongly; 130 on
+    Ctrl-C, with what is done written.
 
-    The releases of a list, those of the last month by their version label, and the verdicts for a script:
+    The releases of the last week, found by their version label; those of the last
+    month, from another Prometheus; those of a list; and the verdicts for a script:
+
+        firstwatch backtest services/shop.yaml
+
+        firstwatch backtest services/shop.yaml --last 30d --prometheus URL
 
         firstwatch backtest services/shop.yaml --releases releases.json
 
-        firstwatch backtest services/shop.yaml --last 30d --prometheus http://127.0.0.1:9090
-
-        firstwatch backtest services/shop.yaml --releases releases.json --json - | jq '.[].verdict'
+        firstwatch backtest services/shop.yaml --json - | jq '.[].verdict'
     """
     from tasks.backtest import Words, command
 
@@ -104,19 +110,22 @@ def import_argo(
     template: Annotated[Path, Parameter(help="A file with AnalysisTemplates; /dev/stdin for a pipe.")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Where to write; left out: here.")] = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Where to write; left out: the screen.")] = None,
 ) -> int:
-    """Write Argo Rollouts' analysis templates over into the canary section of a service file.
+    """Write Argo Rollouts' analysis templates over as the canary section of a file.
 
-    Conditions become CEL with the same meaning. What is not sound (a query that is no PromQL, a condition that can
-    never fail or looks the wrong way) or not known here (another provider) is left out and named, each with file, line,
-    column and a hint. Exits 0 if all was taken over, 1 if something was left out, 2 if there was nothing to read.
+    Conditions become CEL with the same meaning. What is not sound (a query that is
+    no PromQL, a condition that can never fail or looks the wrong way) or not known
+    here (another provider) is left out and named, each with file, line, column and
+    a hint. Exits 0 if all was taken over, 1 if something was left out, 2 if there
+    was nothing to read.
 
-    To the screen, into a file, and from a Helm chart:
+    To the screen, onto the end of a service file that has no canary section yet,
+    and from a Helm chart:
 
         firstwatch import-argo analysis.yaml
 
-        firstwatch import-argo analysis.yaml -o canary.yaml
+        firstwatch import-argo analysis.yaml >> services/shop.yaml
 
         helm template CHART | firstwatch import-argo /dev/stdin
     """
@@ -145,7 +154,7 @@ def import_argo(
 
 @app.command
 def setup() -> int:
-    """Prepare a Prefect server for this checkout: work pool, deployments, restart automations.
+    """Prepare a Prefect server: work pool, deployments, automations that restart runs.
 
     Safe to repeat. The server is the one of PREFECT_API_URL:
 
@@ -163,7 +172,7 @@ def setup() -> int:
 def demo(
     *, keep: Annotated[bool, Parameter(help="Leave everything running until Ctrl-C.", negative=())] = False
 ) -> int:
-    """Show the main job on real parts: a good release is found healthy, a bad one is rolled back.
+    """Show the main job on real parts: a good release stays, a bad one is rolled back.
 
     To the end, or staying up to look around in the Prefect UI:
 
@@ -204,8 +213,10 @@ def _check(path: Path) -> int:
     if loaded.service is None:
         return NOT_FINE
     checks = len(loaded.service.smoke.checks) if loaded.service.smoke else 0
-    checkpoints = len(loaded.service.window.checkpoints)
-    print(f"{path}: fine ({_counted(checks, 'check')}, {_counted(checkpoints, 'checkpoint')})")
+    parts = [_counted(checks, "check"), _counted(len(loaded.service.window.checkpoints), "checkpoint")]
+    if canary := loaded.service.canary:
+        parts.append(_counted(len(canary.metrics) + (canary.kayenta is not None), "canary metric"))
+    print(f"{path}: fine ({', '.join(parts)})")
     return FINE
 
 

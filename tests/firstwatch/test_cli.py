@@ -27,7 +27,7 @@ def test_a_fine_file() -> None:
     done = firstwatch("check")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "services/shop.yaml: fine (3 checks, 5 checkpoints)\n",
+        "services/shop.yaml: fine (3 checks, 5 checkpoints, 1 canary metric)\n",
         "",
     )
 
@@ -44,7 +44,7 @@ def test_every_problem_of_every_file_is_printed(tmp_path: Path) -> None:
         "services/a.yaml:5:10: the checkpoint 'a' has neither of signal and query "
         "(hint: give a signal (errors, latency, memory, db_pool), or a query with its expect)",
         "services/b.yaml:1:1: a service file is a mapping (hint: start it with service: NAME)",
-        "services/c.yaml: fine (3 checks, 5 checkpoints)",
+        "services/c.yaml: fine (3 checks, 5 checkpoints, 1 canary metric)",
     ]
 
 
