@@ -110,7 +110,9 @@ def import_argo(
     template: Annotated[Path, Parameter(help="A file with AnalysisTemplates; /dev/stdin for a pipe.")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Where to write; left out: the screen.")] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Where to write; left out: the screen.")
+    ] = None,
 ) -> int:
     """Write Argo Rollouts' analysis templates over as the canary section of a file.
 

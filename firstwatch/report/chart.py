@@ -92,9 +92,9 @@ class _Frame:
 def _zooms(chart: Chart) -> bool:
     """Zero is part of the picture, except for memory, whose growth would not be seen next to its size, and for what
     must not sink below its limit: a success rate of 0.93 would look like one of 0.99."""
-    values = [v for _, v in _finite(chart.points)]
-    near = bool(values and chart.limit and not chart.unit) and min(*values, chart.limit) > 0.5 * max(values)
-    return chart.unit == "bytes" or near
+    values, limits = [v for _, v in _finite(chart.points)], _limits(chart)
+    near = bool(values and limits) and min(values + limits) > 0.5 * max(values)
+    return chart.unit == "bytes" or (not chart.unit and near)
 
 
 def _value_range(values: Sequence[float], *, zoom: bool) -> tuple[float, float]:

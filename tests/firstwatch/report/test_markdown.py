@@ -99,7 +99,8 @@ def test_a_canary_that_is_watched_on_is_measured_again_however_many_minutes_were
     watch = Answer(Decision.WATCH, "traffic comes back", "ann", DEPLOYED + 2000, DEPLOYED + 2600)
     canary = replace(rolled_back(), answers=[watch], gates=[GateRecord(None, DEPLOYED, ())])
     asked = Question(1, [Decision.WATCH, Decision.STOP], DEPLOYED, DEPLOYED + 3600, Decision.STOP)
-    assert "minutes" not in question_markdown(canary, asked, "") and "gate again" in question_markdown(canary, asked, "")
+    form = question_markdown(canary, asked, "")
+    assert "minutes" not in form and "gate again" in form
     assert ["T+33m20s (10:33:20)", "ann", "keep watching", "traffic comes back"] in rows(release_markdown(canary))
 
 
