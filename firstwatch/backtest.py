@@ -106,10 +106,10 @@ def gate_end(service: Service, deployed_at: float) -> float:
     or as its other metrics, whichever is longer."""
     if service.canary is None:
         return deployed_at
-    gate = Gate(service.canary, deployed_at)
-    ends = [gate.deadline(metric) for metric in metrics_of(service.canary)]
-    usual = [] if all(map(math.isfinite, ends)) else [window_end(service, deployed_at)]
-    return max([*filter(math.isfinite, ends), *usual])
+    gate, metrics = Gate(service.canary, deployed_at), metrics_of(service.canary)
+    endless = any(gate.planned_end(metric) is None for metric in metrics)
+    usual = window_end(service, deployed_at) if endless else deployed_at
+    return max([usual, *filter(math.isfinite, map(gate.deadline, metrics))])
 
 
 def decide(case: Case) -> BacktestResult:

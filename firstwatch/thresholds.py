@@ -223,7 +223,7 @@ def measured_alone(case: Case, metric: CanaryMetric) -> tuple[Judgement, ...]:
     assert case.service.canary is not None and case.history is not None
     gate = Gate(case.service.canary, case.past.release.deployed_at)
     until = case.until
-    if gate.planned_end(metric) is None:
+    if gate.planned_end(metric) is None and not metric.consecutive_success_limit:
         others = [end for m in metrics_of(gate.canary) if (end := gate.planned_end(m)) is not None]
         until = min(until, max(others, default=until))
     gate = replay_alone(gate, case.service.objectives, metric, case.history.answer, until)

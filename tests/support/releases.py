@@ -11,7 +11,7 @@ from tests.support.prometheus import openmetrics
 
 DEPLOYED = 1767225600.437  # 2026-01-01, and no whole second
 KINDS = ("healthy", "errors", "leak", "down", "gap")
-WINDOW, EVERY = 600.0, 5.0
+WINDOW, EVERY = 600.0, 10.0
 FILE = """
 service: fleet
 base_url: http://127.0.0.1:1
@@ -78,7 +78,7 @@ def _instance(
         leak = 4e8 * 0.9 * since / WINDOW if kind == "leak" and since > 0 else 0.0
         put("process_resident_memory_bytes", "", at, round(4e8 + leak + rng.normal(0, 1e6)))
         put("db_pool_connections_in_use", "", at, 6 + at % 3 // 1)
-        put("queue_depth", "", at, 10 + rng.integers(0, 5))
+        put("queue_depth", "", at, 10 + float(rng.integers(0, 5)))
 
 
 def _times(rng: np.random.Generator, began: float, ends: float) -> Iterator[float]:

@@ -30,6 +30,20 @@ DONE = Backtest(
         Threshold("memory", "memory", "trend", 1, 0, 0.25, 0.471, words="memory"),
         Threshold("pool", "db_pool", "trend", 0, 0, 0.5, 0.5, words="db pool"),
         Threshold("queue", "query", "condition", 2, seen=(3.0, 181.2), expect="value < 100"),
+        Threshold(
+            "queue",
+            "query",
+            "condition",
+            2,
+            1,
+            0.99,
+            0.938,
+            expect="result[0] >= 0.99",
+            words="successCondition",
+            part="canary",
+        ),
+        Threshold("stable", "errors", "compare", 2, 1, 0.25, 1.2, words="requests failed", part="canary"),
+        Threshold("score", "errors", "score", 1, seen=(41.0, 70.5), expect="a Kayenta configuration", part="canary"),
     ),
     wanted=6,
 )
@@ -51,7 +65,10 @@ def test_the_text_names_each_release_that_is_not_healthy_and_each_limit_as_one_w
     assert "4.13 % (availability: 95.8%); 1 fell silent, which no limit changes" in rows["error rate"]
     assert "14.1 % (p859: 500ms)" in rows["p95"]
     assert "limit: 48%" in rows["memory"] and "as it is" in rows["pool"]
-    assert "value < 100" in rows["queue"] and "they showed 3 … 181" in rows["queue"]
+    assert "value < 100" in rows["queue"] and "n/a: they showed 3 … 181" in rows["queue"]
+    assert "successCondition: result[0] >= 0.938; 1 fails at any limit" in rows["canary queue"]
+    assert "25 % worse than stable" in rows["canary stable"] and "120 %, more than a file" in rows["canary stable"]
+    assert "a Kayenta configuration" in rows["canary score"] and "n/a: they showed 41 … 70.5" in rows["canary score"]
 
 
 def test_the_page_holds_nothing_but_text() -> None:
