@@ -1,7 +1,9 @@
 """Releases that change nothing, through all five checkpoints and all looks: how many are rolled back by mistake?
 
-Scraped once a minute and looked at every two, so that a thousand of them take seconds; the rate of errors lies at the
-objective or, where it comes in bursts, at half of it.
+Scraped once a minute and looked at every two, so that a thousand of them take seconds. The rate of errors lies at the
+objective, wanders around half of it, or comes in bursts far above it. What is rarer than half an hour of history shows
+(such bursts every ten minutes, or a rate that wanders right below the objective) is beyond this: there 3 to 4 % were
+rolled back at an alpha of 1 %, and with an hour of history under 2 %.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import bdtrc
 
 from firstwatch.model import Counts, Gauge, Verdict
 from firstwatch.spec.models import DEFAULT_CHECKPOINTS, Objectives, Window
@@ -32,10 +33,10 @@ def steady(rng: np.random.Generator, share: float) -> Rate:
 
 
 def bursty(rng: np.random.Generator, share: float) -> Rate:
-    """Bursts of two to four minutes, one every five minutes or so, at three times the rate between them and more."""
-    rate = np.full(len(T), 0.2 * share)
+    """Bursts of two to four minutes at two and a half times the objective, one every five minutes or so."""
+    rate = np.full(len(T), 0.1 * share)
     for start in np.flatnonzero(rng.random(len(T)) < 0.2):
-        rate[start : start + rng.integers(2, 5)] += 0.5 * share
+        rate[start : start + rng.integers(2, 5)] = 2.5 * share
     return rate
 
 
@@ -75,15 +76,10 @@ def rolled_back(releases: int, noise: str, alpha: float) -> int:
     return sum(ruling.verdict is Verdict.UNHEALTHY for ruling in rulings)
 
 
-def likely(releases: int, alpha: float) -> int:
-    """So many or fewer have a chance of 99.9 % where each has a chance of alpha."""
-    return next(k for k in range(releases) if bdtrc(k, releases, alpha) < 0.001)
-
-
 def test_of_a_thousand_identical_releases_fewer_than_alpha_are_rolled_back() -> None:
     assert rolled_back(1000, "steady", alpha=0.01) <= 10
 
 
 @pytest.mark.parametrize("noise", ["bursty", "wandering"])
 def test_bursty_and_autocorrelated_noise_stays_under_twice_alpha(noise: str) -> None:
-    assert rolled_back(200, noise, alpha=0.01) <= likely(200, 0.02)
+    assert rolled_back(200, noise, alpha=0.01) <= 4
