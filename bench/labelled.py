@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bench import releases, unseen
-from bench.releases import STEP, Floats, Traffic, World, invented
+from bench.releases import AFTER, BEFORE, STEP, Floats, Traffic, World, invented
 
 DEPLOYED_AT = 1767225600  # 2026-01-01T00:00:00Z
-BEFORE, AFTER = 3600.0, 2160.0
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds, as client libraries have them
 TAIL = 2.0  # seconds: how long a request of `World.tail` takes
 POOL = 50  # connections, at most
@@ -40,11 +39,10 @@ _USUAL_BAD = (
     "errors_1.5", "errors_4", "errors_20", "errors_late", "slow_1.4", "slow_3", "slow_late", "slow_tail", "leak_fast",
     "leak_slow", "pool_leak", "down",
 )  # fmt: skip
-# Rules that look at one minute see nothing of what is scraped once a minute, which is no fault of theirs; and another
-# objective than 99 % would be another service file.
+# Rules that look at one minute see nothing of what is scraped once a minute, which is no fault of theirs.
 _UNFIT = (
     "scrape_30", "scrape_60", "scrape_60_noisy", "errors_4_scrape_60", "slow_2_scrape_30", "leak_scrape_60",
-    "down_scrape_60", "strict", "strict_broken",
+    "down_scrape_60",
 )  # fmt: skip
 
 
@@ -72,9 +70,9 @@ FURTHER = Kinds(
     "further kinds",
     _without(
         (*_USUAL_HEALTHY, *_UNFIT),
-        releases.HEALTHY, releases.OTHER_HEALTHY, unseen.UNSEEN_HEALTHY, unseen.OWN_HEALTHY,
+        releases.HEALTHY, releases.OTHER_HEALTHY, unseen.UNSEEN_HEALTHY, unseen.FINE_HEALTHY,
     ),
-    _without((*_USUAL_BAD, *_UNFIT), releases.BAD, releases.OTHER_BAD, unseen.UNSEEN_BAD, unseen.OWN_BAD),
+    _without((*_USUAL_BAD, *_UNFIT), releases.BAD, releases.OTHER_BAD, unseen.UNSEEN_BAD, unseen.FINE_BAD),
 )  # fmt: skip
 NEW = replace(USUAL, title="new services: usual kinds, no history", history=False)
 
@@ -119,7 +117,7 @@ def release(
 ) -> Labelled:
     """One release of a kind, scraped from `since` on (seconds after the deploy)."""
     step: float = getattr(bend, "step", STEP)
-    w = World.healthy(rng, before=BEFORE, after=AFTER, traffic=traffic, step=step)
+    w = World.healthy(rng, traffic, step)
     bend(w)
     requests = rng.poisson(np.maximum(w.rps, 0) * step)
     return Labelled(service, kind, w.onset, list(_scraped(w, requests, service, since)))

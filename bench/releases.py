@@ -1,6 +1,6 @@
-"""Labelled releases, simulated: what a metric source would have measured of each, and whether it was bad from when on.
+"""Kinds of release, simulated: what happens to a service after a deploy, and whether it is bad from when on.
 
-A release is half an hour before the deploy and 33 minutes after it, scraped every 15 s. The deploy is at time 0.
+A release is an hour before the deploy and 36 minutes after it, scraped every 15 s. The deploy is at time 0.
 Healthy kinds hold what fools naive gates; bad kinds hold faults of all sizes, from the deploy on or later. Each kind is
 a few lines that bend the arrays of `World`. The `OTHER` kinds were thought of when the judges had been built; those of
 gauges and the long cold start were looked at while tuning, on other seeds, the rest were not.
@@ -10,22 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from firstwatch.model import Counts, Gauge
-from firstwatch.timeline import Measured
-
-STEP, BEFORE, AFTER = 15.0, 1800.0, 1980.0
+STEP, BEFORE, AFTER = 15.0, 3600.0, 2160.0
 BOUND = 0.5  # seconds: the latency objective, p95
 Floats = NDArray[np.float64]
-NAMES = {
-    "errors": "error rate", "latency": "p95 latency", "memory": "memory trend", "db_pool": "DB connections",
-    "creep": "memory creep",
-}  # fmt: skip
 
 
 def wander(rng: np.random.Generator, n: int, sd: float, memory: float = 0.9) -> Floats:
@@ -61,24 +53,14 @@ class World:
     base: float  # bytes
     pool: Floats
     scraped: NDArray[np.bool_]
-    availability: float = 0.99
     reset: float = 0.0
     onset: float | None = None
 
     @classmethod
-    def healthy(
-        cls,
-        rng: np.random.Generator,
-        rps: float | None = None,
-        *,
-        before: float = BEFORE,
-        after: float = AFTER,
-        traffic: Traffic = invented,
-        step: float = STEP,
-    ) -> World:
-        t = np.arange(-before, after + 1, step)
+    def healthy(cls, rng: np.random.Generator, traffic: Traffic = invented, step: float = STEP) -> World:
+        t = np.arange(-BEFORE, AFTER + 1, step)
         n = len(t)
-        rate = rps or float(rng.choice([3, 20, 120, 600]))
+        rate = float(rng.choice([3, 20, 120, 600]))
         # Real traffic moves: a slow curve and a wandering on top of it.
         load = np.clip(traffic(rng, n), 0.3, 3) * np.exp(wander(rng, n, 0.09))
         sigma, median = float(rng.uniform(0.5, 0.75)), float(rng.uniform(0.04, 0.12))
@@ -359,49 +341,3 @@ OTHER_BAD: dict[str, Callable[[World], None]] = {k.__name__: k for k in (
     latency_creeps, partial_outage, leak_under_sawtooth, leak_in_steps, broken_at_low_traffic, everything_fails,
     no_requests_come, slow_half,
 )}  # fmt: skip
-
-
-# ── what a source would have measured ────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A release with its label. `onset` is seconds after the deploy, None for a healthy one."""
-
-    kind: str
-    onset: float | None
-    measured: Measured = field(repr=False)
-    availability: float = 0.99  # its objective
-
-
-def release(rng: np.random.Generator, kind: str, bend: Callable[[World], None], history: bool = True) -> Labelled:
-    """One release of a kind; without `history`, as a source sees it that only began at the deploy."""
-    step: float = getattr(bend, "step", STEP)
-    w = World.healthy(rng, step=step)
-    bend(w)
-    n = len(w.t)
-    requests = rng.poisson(np.maximum(w.rps, 0) * step)
-    # The error rate scatters from scrape to scrape, as that of real dependencies does.
-    errors = rng.binomial(requests, np.clip(w.p_err * rng.gamma(4, 0.25, n), 0, 1))
-    slow_share = 1 - ndtr(np.log(BOUND / w.median) / w.sigma)
-    slow = rng.binomial(requests, np.clip(slow_share + w.tail * (1 - slow_share), 0, 1))
-    pool = np.clip(np.round(w.pool), 0, 50)
-    seen = w.scraped & ((w.t >= 0) | history)
-    at = tuple(w.t[seen].tolist())
-
-    def counts(bad: Floats) -> Counts:
-        # A count needs two samples: the first is where the counting starts.
-        return Counts(at[0], at[1:], _increments(w, bad, seen), _increments(w, requests, seen))
-
-    gauges = {"memory": Gauge(at, tuple(w.memory[seen].tolist())), "db_pool": Gauge(at, tuple(pool[seen].tolist()))}
-    by_signal = {"errors": counts(errors), "latency": counts(slow), **gauges, "creep": gauges["memory"]}
-    measured = {NAMES[signal]: series for signal, series in by_signal.items()}
-    whole = Measured(measured, load=counts(errors), alive=tuple(w.t.tolist()))
-    return Labelled(kind, w.onset, whole, w.availability)
-
-
-def _increments(w: World, each: Floats, seen: NDArray[np.bool_]) -> tuple[float, ...]:
-    """What a scraper makes of a counter: the sum since the sample before, less what a restart took with it."""
-    lost = (w.t <= w.reset) & ~seen if w.reset else np.zeros(len(each), bool)
-    running = np.cumsum(np.where(lost, 0, each))
-    return tuple(np.diff(running[seen]).tolist())

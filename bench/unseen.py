@@ -1,8 +1,7 @@
 """Kinds of release that the judges were not built with: what a fair adversary would think of next.
 
 Measured first, and looked at only for causes; whatever was mended was mended for a reason that is written where it was
-mended. The `OWN` kinds need more than the usual world (another scrape interval, another objective) and so cannot be
-mixed with the rest in one Prometheus.
+mended. The `FINE` kinds are scraped every five seconds.
 """
 
 from __future__ import annotations
@@ -314,18 +313,7 @@ def low_traffic_errors(w: World) -> None:
     w.p_err += np.where(w.since(0), 0.15, 0)
 
 
-# ── another world ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def strict(w: World) -> None:
-    """An objective of 99.9 %, kept with the usual bursts."""
-    w.availability = 0.999
-    w.p_err[:] = 0.0003
-
-
-def strict_broken(w: World) -> None:
-    strict(w)
-    w.p_err += np.where(w.since(0), 0.005, 0)
+# ── scraped every five seconds ───────────────────────────────────────────────────────────────────────────────
 
 
 def fine(bend: Bend) -> Bend:
@@ -354,10 +342,9 @@ UNSEEN_BAD = _named(
     down_at_five, hang, errors_and_gaps, worse_than_bad, errors_4_scrape_60, slow_2_scrape_30, leak_scrape_60,
     down_scrape_60, low_traffic_down, low_traffic_errors,
 )  # fmt: skip
-OWN_HEALTHY = {
-    "strict": strict, "fine_plain": fine(lambda w: None), "fine_teeth": fine(sawtooth), "fine_bursts": fine(long_bursts)
+FINE_HEALTHY = {
+    "fine_plain": fine(lambda w: None), "fine_teeth": fine(sawtooth), "fine_bursts": fine(long_bursts),
 }  # fmt: skip
-OWN_BAD = {
-    "strict_broken": strict_broken, "fine_errors_4": fine(errors_at(0.04)), "fine_slow_2": fine(slow_at(2)),
-    "fine_leak": fine(leak_at(0.03)),
+FINE_BAD = {
+    "fine_errors_4": fine(errors_at(0.04)), "fine_slow_2": fine(slow_at(2)), "fine_leak": fine(leak_at(0.03)),
 }  # fmt: skip
