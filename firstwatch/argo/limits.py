@@ -72,6 +72,8 @@ def validate_limits(metric: CanaryMetric) -> list[str]:
         error_row=metric.consecutive_error_limit,
         interval=metric.interval is not None,
     )
+    if metric.consecutive_success_limit > 1 and metric.interval is None and not metric.count:
+        faults.append(f"it can never succeed: {metric.consecutive_success_limit} successes in a row need an interval")
     if not faults and (said := never_fails(count, failure, metric.consecutive_success_limit, row)):
         faults.append(said)
     if row and metric.count and row > metric.count:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from firstwatch.conditions import ConditionError
 from firstwatch.selector import is_plain
 from firstwatch.spec.canary import (
     CANARY_JUDGES,
+    KAYENTA,
     Canary,
     CanaryMetric,
     PrometheusProvider,
@@ -37,9 +37,10 @@ def findings(service: Service) -> Iterator[Finding]:
         yield Finding(("canary",), "a gate without metrics can never fail", "add metrics, or kayenta")
     for i, metric in enumerate(canary.metrics):
         yield from _metric(("canary", "metrics", i), metric, service)
-    names = Counter(metric.name for metric in canary.metrics)
+    taken = [KAYENTA]
     for i, metric in enumerate(canary.metrics):
-        if names[metric.name] > 1 and metric.name in [m.name for m in canary.metrics[:i]]:
+        taken.append(metric.name)
+        if metric.name in taken[:-1]:
             told = f"two metrics are named {metric.name!r}"
             yield Finding(("canary", "metrics", i, "name"), told, "their results could not be told apart")
     yield from _ends(canary)
@@ -156,7 +157,12 @@ def _steps(canary: Canary) -> Iterator[Finding]:
 
 
 def _kayenta(canary: Canary) -> Iterator[Finding]:
-    if canary.kayenta is None or isinstance(canary.kayenta.config, str):
+    if canary.kayenta is None:
+        return
+    if canary.kayenta.canary_scope == canary.kayenta.stable_scope:
+        told = "the canary is compared with itself: both scopes are the same"
+        yield Finding(("canary", "kayenta", "stable_scope"), told, "give them different scopes")
+    if isinstance(canary.kayenta.config, str):
         return  # a file's faults are told when it is read
     from firstwatch.kayenta import ConfigError, parse, queries
 

@@ -1,8 +1,8 @@
 """`{{service}}`, `{{version}}` and `{{args.NAME}}` in a service file, filled in for one release.
 
 They may stand in the selectors of signals, in the window's queries and anywhere in the canary section. Arguments are
-put in as they are, as Argo Rollouts does: one may be a whole selector. The service's and the version's name must not
-end a quoted text.
+put in as they are, as Argo Rollouts does: one may be a whole selector. The service's and the versions' names must not
+end a quoted text. What comes out is looked at once more: arguments may make of a gate one that proves nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from firstwatch.selector import SelectorError, parse
 from firstwatch.spec.base import Model
+from firstwatch.spec.canary_findings import KNOWN_ARGS, findings
 from firstwatch.spec.models import Service, Signals
 
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
@@ -25,7 +26,7 @@ def fill(service: Service, *, name: str, version: str, args: Mapping[str, str], 
 
     Arguments that the canary section declares with a value need not be given. `canary=False` leaves that section out,
     for whoever only watches the window. Raises ValueError, which names every placeholder without a value and where it
-    stands, and a selector that is none any more.
+    stands; a selector that is none any more; a canary that is compared with itself, and whatever else a load refuses.
     """
     if not _SERVICE_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a service: letters, digits, `_`, `.` and `-`")
@@ -42,9 +43,11 @@ def fill(service: Service, *, name: str, version: str, args: Mapping[str, str], 
     if not problems:
         filled = {key: _filled(section, known) for key, section in fillers.items()}
         problems = list(_broken(filled["signals"]))
+        service = service.model_copy(update={**filled, "service": name})
+    problems = problems or [f"{'.'.join(map(str, f.loc))}: {f.message}" for f in findings(service)]
     if problems:
         raise ValueError("; ".join(problems))
-    return service.model_copy(update={**filled, "service": name})
+    return service
 
 
 def _filled(value: Any, known: Mapping[str, str]) -> Any:
@@ -66,7 +69,7 @@ def _problems(value: Any, where: str, known: Mapping[str, str]) -> Iterator[str]
         for found in PLACEHOLDER.finditer(value):
             if (text := known.get(found[1])) is None:
                 yield f"{where}: {found[0]} has no value"
-            elif not found[1].startswith("args.") and _ENDS_A_TEXT.search(text):
+            elif found[1].removeprefix("args.") in KNOWN_ARGS and _ENDS_A_TEXT.search(text):
                 yield f"{where}: {found[0]} is {text!r}, which cannot stand in a quoted text"
     elif isinstance(value, Model):
         for key, inner in value:

@@ -91,6 +91,24 @@ TABLE: list[tuple[str, str, str, str]] = [
         "plain name",
     ),
     ("two metrics", canary("", metrics=json.dumps([METRIC, METRIC])), "two metrics are named 'success-rate'", "apart"),
+    (
+        "Kayenta's own name",
+        metric(name="Kayenta score"),
+        "two metrics are named 'Kayenta score'",
+        "apart",
+    ),
+    (
+        "a row of one",
+        metric(interval=None, count=None, consecutiveFailureLimit=None, consecutiveSuccessLimit=2),
+        "it can never succeed: 2 successes in a row need an interval",
+        "docs/canary.md",
+    ),
+    (
+        "with itself",
+        SERVICE + "canary:\n  kayenta: {config: c.json, canary_scope: a, stable_scope: a} # <<\n",
+        "the canary is compared with itself",
+        "different scopes",
+    ),
     ("dry", canary("", metrics=json.dumps([{**METRIC, "dryRun": True}])), "every metric is a dry run", "let one"),
     ("endless", canary("", metrics=json.dumps([{**METRIC, "count": 0}])), "the gate would never end", "a count"),
     (

@@ -78,3 +78,33 @@ def test_the_canary_section_with_its_declared_arguments() -> None:
         fill(file, name="s001", version="v2", args={})
     without = fill(file, name="s001", version="v2", args={"zone": "a"}, canary=False)
     assert without.canary is None
+
+
+def test_a_canary_is_not_compared_with_itself() -> None:
+    file = load_or_raise(FILE + CANARY.replace(', zone: "{{args.zone}}"', ""), "shop.yaml", {})
+    with pytest.raises(ValueError, match=r"^canary\.metrics\.0\.stable: canary and stable are the same series$"):
+        fill(file, name="s001", version="v2", args={"stable": "v2", "zone": "a"})
+
+
+QUERY = """
+canary:
+  args: [{name: least}]
+  metrics:
+    - name: rate
+      successCondition: result[0] >= {{args.least}}
+      provider: {prometheus: {query: 'sum(rate(ok{version="{{args.version}}"}[1m]))'}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "why"),
+    [
+        ('v2"} or vector(1) #', "0.9", "cannot stand in a quoted text"),
+        ("v2", "0.9 || true", "true whatever the result is"),
+        ("v2", "ninety", "successCondition"),
+    ],
+)
+def test_what_arguments_make_of_a_gate_is_looked_at(version: str, least: str, why: str) -> None:
+    file = load_or_raise(FILE.replace("{{ version }}", "v2") + QUERY, "shop.yaml", {})
+    with pytest.raises(ValueError, match=why):
+        fill(file, name="s001", version=version, args={"least": least, "zone": "a"})
