@@ -85,7 +85,8 @@ def judged(gate: Gate, objectives: Objectives, metric: CanaryMetric, answer: Ans
 def _by_conditions(metric: CanaryMetric, values: Values) -> Judgement:
     """By the success and failure conditions. Failure wins; with both, a result that meets neither is inconclusive."""
     if metric.min_sample and not (values.sample is not None and values.sample >= metric.min_sample):
-        seen = "an unknown number of" if values.sample is None else f"{values.sample:,.0f}"
+        known = values.sample is not None and math.isfinite(values.sample)
+        seen = f"{values.sample:,.0f}" if known else "an unknown number of"
         why = f"{seen} requests since the measurement before; minSample is {metric.min_sample:,}"
         return _judgement(metric, values, Outcome.NO_DATA, why)
     if values.result is None:
@@ -120,7 +121,7 @@ def _judgement(metric: CanaryMetric, values: Values, outcome: Outcome, why: str)
         values.at,
         value=shown if isinstance(shown, int | float) and math.isfinite(shown) else None,
         limit=compared[1] if compared else None,
-        sample=None if values.sample is None else round(values.sample),
+        sample=round(values.sample) if values.sample is not None and math.isfinite(values.sample) else None,
         query=values.query,
     )
 

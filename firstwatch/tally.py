@@ -110,8 +110,13 @@ def assess(metric: CanaryMetric, tally: Tally, terminating: bool = False) -> Pha
 
 
 def settled(metric: CanaryMetric, tally: Tally) -> Phase:
-    """How the metric stands; or, where no measurement that is still to come can change it, how it will end."""
+    """How the metric stands; or, where no measurement that is still to come can change it, how it will end.
+
+    Where nothing has succeeded there is no success: what Argo calls one (all inconclusive, within the limit) is not.
+    """
     phase, left = assess(metric, tally), count_of(metric) - tally.count
+    if not tally.successful:
+        return Phase.INCONCLUSIVE if phase is Phase.SUCCESSFUL else phase
     if phase is not Phase.RUNNING or left <= 0 or metric.consecutive_failure_limit:
         return phase
     may_be_neither = bool(metric.success_condition and metric.failure_condition)

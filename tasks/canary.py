@@ -147,7 +147,8 @@ class Meter:
         """All answers that the gate would ask for up to `until`, each query asked once for all of them if it can be."""
         gate = Gate(self._canary, self._start)
         metrics = metrics_of(self._canary)
-        found = await _few_at_a_time(self._history_of(m, min(until, gate.deadline(m))) for m in metrics)
+        ends = [until if gate.planned_end(m) is None else min(until, gate.deadline(m)) for m in metrics]
+        found = await _few_at_a_time(self._history_of(m, end) for m, end in zip(metrics, ends, strict=True))
         return History(dict(zip((m.name for m in metrics), found, strict=True)))
 
     async def _history_of(self, metric: CanaryMetric, until: float) -> Seen | SourceError | Mapping[int, Answer]:

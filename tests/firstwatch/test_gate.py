@@ -188,3 +188,28 @@ def test_an_early_end_is_inconclusive_and_settling_never_contradicts_assessing()
         phases = [settled(m, tally_of(outcomes[:i])) for i in range(7)]
         first = next(phase for phase in phases if phase is not Phase.RUNNING)
         assert first is assess(m, tally_of(outcomes)), outcomes
+
+
+@pytest.mark.parametrize("nothing", [(), "away"])
+def test_a_row_of_successes_is_not_waited_for_without_data_for_ever(nothing: Any) -> None:
+    waits = metric(count=0, consecutiveFailureLimit=None, consecutiveSuccessLimit=3, interval="1m")
+    ended = played(gate(waits), {"success-rate": [(1.0,), (1.0,), nothing]}, until=1e6)
+    assert ended.due is None and ended.ruling.verdict is Verdict.INCONCLUSIVE
+    assert ended.ruling.decided_at == 1000 + 60 + 600, "ten minutes after the last data"
+    back = played(gate(waits), {"success-rate": [nothing] * 9 + [(1.0,)]})
+    assert back.ruling.verdict is Verdict.HEALTHY
+
+
+def test_what_never_succeeded_is_not_healthy_and_what_was_never_measured_has_no_phase() -> None:
+    neither = metric(count=3, consecutiveFailureLimit=None, failureCondition="result[0] < 0.5", inconclusiveLimit=3)
+    ended = played(gate(neither), {"success-rate": [(0.7,)]})
+    assert (ended.ruling.verdict, len(ended.judgements["success-rate"])) == (Verdict.INCONCLUSIVE, 3)
+    hopeless = metric(count=1, interval=None, consecutiveSuccessLimit=2)
+    assert gate(hopeless).phase(hopeless) is Phase.RUNNING and not gate(hopeless).ruling.final
+
+
+def test_an_unknown_number_of_requests_is_no_sample() -> None:
+    m = metric(minSample=100)
+    for sample in (math.nan, None, 99.0):
+        said = judged(gate(m), OBJECTIVES, m, Values(0.0, (1.0,), sample=sample), 0.0)
+        assert said.outcome is Outcome.NO_DATA, sample
