@@ -40,7 +40,8 @@ class Access:
     def redactor(self) -> Redactor:
         """Takes out of a text all that must not be told."""
         held = [*self.headers.values(), self.bearer, self.basic[1] if self.basic else None]
-        return Redactor(value.reveal() for value in held if isinstance(value, Secret))
+        values = [value.reveal() for value in held if isinstance(value, Secret)]
+        return Redactor(part for value in values for part in {value, value.split()[-1]})  # `Bearer …`
 
 
 async def access_to(metrics: Metrics) -> Access:
@@ -65,17 +66,19 @@ async def access_of_provider(provider: PrometheusProvider | None, metrics: Metri
     One without an address of its own is the service's, with what the metric adds. Raises SecretMissing, and ValueError
     where a token is refused.
     """
-    usual = await access_to(metrics)
     if provider is None:
-        return usual, math.inf
+        return await access_to(metrics), math.inf
     headers: dict[str, str | Secret] = {header.key: await _filled(header) for header in provider.headers}
-    timeout = provider.timeout or usual.timeout
-    if not provider.address:
-        insecure = usual.insecure or provider.insecure
-        return replace(usual, headers={**usual.headers, **headers}, timeout=timeout, insecure=insecure), math.inf
+    timeout = provider.timeout or metrics.timeout
     oauth = provider.authentication.oauth2 if provider.authentication else None
     token, ends = await _token(oauth, timeout) if oauth else (None, math.inf)
-    return Access(headers=headers, bearer=token, insecure=provider.insecure, timeout=timeout), ends
+    if provider.address:
+        return Access(headers=headers, bearer=token, insecure=provider.insecure, timeout=timeout), ends
+    usual = await access_to(metrics)
+    if token is not None:
+        usual = replace(usual, basic=None, bearer=token)
+    insecure = usual.insecure or provider.insecure
+    return replace(usual, headers={**usual.headers, **headers}, timeout=timeout, insecure=insecure), ends
 
 
 async def _filled(header: Header) -> str | Secret:

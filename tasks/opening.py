@@ -18,7 +18,8 @@ from prefect import get_run_logger, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 
-from firstwatch.model import Release
+from firstwatch.kayenta import queries
+from firstwatch.model import Release, rfc3339
 from firstwatch.spec import Service, load_or_raise
 from firstwatch.spec.fill import fill
 from tasks import slack
@@ -26,6 +27,7 @@ from tasks.canary import Meter
 from tasks.gate import GateRun
 from tasks.http import open_transport
 from tasks.journal import Journal
+from tasks.kayenta import read_config
 from tasks.measure import selectors_of
 from tasks.report import WindowProgress
 from tasks.run import NotVerifiable, Run
@@ -34,6 +36,7 @@ from tasks.sources import open_source
 from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
 
+CLOCKS_DIFFER = 300.0  # seconds that a deploy may seem to lie ahead
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
 
 
@@ -64,6 +67,9 @@ async def open_run(
             transport.redactor.add(secret)
         journal = await Journal.open(client, flow_run.id, transport.redactor.value)
         release = Release(spec.service, version, _moment(deployed_at, flow_run))
+        if release.deployed_at > time.time() + CLOCKS_DIFFER:
+            when = f"deployed_at is {rfc3339(release.deployed_at)}, which is yet to come"
+            raise NotVerifiable(f"{when}: give it with its offset from UTC, or leave it out")
         if flow_run.run_count > 1:
             await _pick_up(journal)
         run = Run(
@@ -102,9 +108,13 @@ def _filled(service: Service, version: str, gate_args: Mapping[str, str] | None)
     if gate_args is not None and not service.metrics.prometheus and not _asks_elsewhere(service):
         raise NotVerifiable("a canary is measured in a Prometheus: set metrics.prometheus")
     try:
-        return fill(service, name=service.service, version=version, args=gate_args or {}, canary=gate_args is not None)
-    except ValueError as problem:
+        gates = gate_args is not None
+        filled = fill(service, name=service.service, version=version, args=gate_args or {}, canary=gates)
+        if filled.canary is not None and (given := filled.canary.kayenta) is not None:
+            queries(read_config(given), given.canary_scope, given.stable_scope, given.location)
+    except (ValueError, OSError) as problem:
         raise NotVerifiable(str(problem)) from problem
+    return filled
 
 
 def _asks_elsewhere(service: Service) -> bool:
@@ -196,8 +206,8 @@ async def _secrets(service: Service) -> AsyncIterator[str]:
 
 
 def _secret_names(value: Any) -> Iterator[str]:
-    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, Slack's `webhook`), and each
-    `secret:NAME` in a text."""
+    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, `client_secret`, Slack's
+    `webhook`), and each `secret:NAME` in a text."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key in _SECRET_FIELDS and isinstance(item, str):
@@ -210,4 +220,4 @@ def _secret_names(value: Any) -> Iterator[str]:
         yield from SECRET_IN_TEXT.findall(value)
 
 
-_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook"})
+_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook", "client_secret"})

@@ -177,6 +177,27 @@ def test_a_prometheus_of_its_own_with_a_login(server: RunningPrometheus, monkeyp
     assert query["authorization"] == "Bearer t0ken" and query["x-scope"] == PASSWORD
 
 
+def test_a_token_is_used_for_the_services_own_prometheus_too_and_stands_in_no_error(
+    server: RunningPrometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THANOS_KEY", PASSWORD)
+    refused = json.dumps({"status": "error", "error": f"not for t0ken, nor {PASSWORD}"})
+    with answering(Said('{"access_token": "t0ken"}')) as login, answering(Said(refused, 401)) as thanos:
+        canary = OWN.replace("ADDRESS/", f"{login.url}/").replace("address: ADDRESS", 'address: ""')
+        canary = canary.replace("value: secret:", "value: Bearer secret:")
+        service = gated(thanos.url, canary, "good")
+        [metric] = metrics_of(service.canary) if service.canary else []
+
+        async def ask() -> Any:
+            async with Meter(service, DEPLOYED) as meter:
+                return await meter.answer(metric, DEPLOYED, time.time() + 5)
+
+        found = asyncio.run(ask())
+    [(_, query)] = thanos.seen
+    assert query["authorization"] == "Bearer t0ken", "not what metrics gives"
+    assert isinstance(found, SourceError) and "not for ***, nor ***" in found.why
+
+
 def test_a_source_that_is_away_is_an_error() -> None:
     service = gated("http://127.0.0.1:9", MISSION, "good")
     assert service.canary is not None
