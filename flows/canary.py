@@ -3,7 +3,8 @@
     prefect deployment run canary/production -p service=shop -p version=$SHA -p stable=$OLD --watch
 
 Without `canary.steps` it gates once, for CI to act on the exit code. With them, the deploy has put the canary on the
-first step; a gate that holds promotes it to the next one, the last one to all of the traffic.
+first step; a gate that holds promotes it to the next one, the last one to all of the traffic. So does the decision to
+proceed where a gate proves nothing (on_inconclusive); then the next step's gate has its own say.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from prefect.client.schemas.objects import State
 
 from firstwatch.model import Verdict
 from firstwatch.report import messages
-from firstwatch.report.model import Decision, RollbackState
-from firstwatch.timeline import Ruling
+from firstwatch.report.model import Answer, Decision, RollbackState
+from firstwatch.report.summary import answer_sentence
+from firstwatch.spec.canary import ALL
 from flows.conclude import verify
 from tasks.gate import GateRun
 from tasks.hooks import PromoteOrder
 from tasks.opening import open_gate, open_run
 from tasks.promote import promote
-from tasks.run import Reasons, Run
+from tasks.run import Reasons, Run, promotion_step
 from tasks.secrets import load_secret
-
-ALL = 100  # percent
 
 
 @flow(name="canary", flow_run_name="canary {service} {version}", persist_result=False)
@@ -61,14 +61,15 @@ async def gates(run: Run) -> tuple[Verdict, Reasons]:
     for weight, after in zip(steps, [*steps[1:], None], strict=True):
         gate = await _hold(run, numbers, weight)
         verdict, reasons = gate.said
-        if verdict is not Verdict.HEALTHY or weight is None or weight == ALL:
+        goes_on = verdict is Verdict.HEALTHY or _decided(run, gate, Decision.PROCEED)
+        if not goes_on or weight is None or weight == ALL:
             return verdict, reasons
         if run.dry_run:
             run.found.notes.append(f"Dry run: the gate at {weight} % holds; not promoted.")
             return verdict, reasons
         if failed := await _promote(run, gate, weight, after or ALL):
             return Verdict.INCONCLUSIVE, (failed, *reasons)
-    return Verdict.HEALTHY, ()
+    return verdict, reasons
 
 
 async def _hold(run: Run, numbers: Iterator[int], weight: int | None) -> GateRun:
@@ -79,25 +80,30 @@ async def _hold(run: Run, numbers: Iterator[int], weight: int | None) -> GateRun
             await gate.wait(due)
             await run.still_ours()
             await gate.measure(due)
-        if not _asked_for_again(run, gate.gate.ruling):
+        if not _decided(run, gate, Decision.WATCH):
             return gate
 
 
-def _asked_for_again(run: Run, ruling: Ruling) -> bool:
-    """Whether the gate had proven nothing, and `keep watching` was the answer to that."""
-    answered = max((a.at for a in run.found.answers if a.decision is Decision.WATCH), default=float("-inf"))
-    return ruling.verdict is Verdict.INCONCLUSIVE and ruling.decided_at < answered
+def _decided(run: Run, gate: GateRun, decision: Decision) -> Answer | None:
+    """The answer to a gate that had proven nothing (the first one that was given after it), if it was this one."""
+    ruling = gate.gate.ruling
+    if ruling.verdict is not Verdict.INCONCLUSIVE:
+        return None
+    answer = next((a for a in run.found.answers if a.at > ruling.decided_at), None)
+    return answer if answer is not None and answer.decision is decision else None
 
 
 async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:
     """Give the canary its next share, once. Empty, or why it has not provably got it."""
     hook = run.service.canary.promote if run.service.canary else None
     assert hook is not None
-    step = f"promoted to {after} %"
+    step = promotion_step(after)
+    answer = _decided(run, gate, Decision.PROCEED)
+    because = run.redactor.text(answer_sentence(answer)) if answer else f"Its gate at {weight} % holds."
     if (kept := run.journal.get(step)) is not None:
         gate.restore_promotion(kept)
         return ""
-    evidence = tuple(f"{r.check}: {r.why}" for r in gate.gate.ruling.reasons)
+    evidence = (because, *(f"{r.check}: {r.why}" for r in gate.gate.ruling.reasons))
     order = PromoteOrder(
         run.release,
         evidence,
@@ -110,9 +116,9 @@ async def _promote(run: Run, gate: GateRun, weight: int, after: int) -> str:
         weight=after,
     )
     gate.promoted = await promote(order, run.client, load_secret, run.clock)
-    run.tell(messages.promoted(run.report(), gate.record(), after))
+    run.tell(messages.promoted(run.report(), gate.record(), after, because))
     if gate.promoted.state is RollbackState.ACCEPTED:
         await run.journal.finish(step, gate.promoted)
         return ""
     said = gate.promoted.attempts[-1].answer if gate.promoted.attempts else "never sent"
-    return f"the gate at {weight} % holds, but the promotion to {after} % is {gate.promoted.state}: {said}"
+    return f"the promotion from {weight} % to {after} % is {gate.promoted.state}: {said}"

@@ -46,7 +46,7 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
         async with opening as run:
             run.tell(messages.started(run.report()))
             await _find_verdict(run, steps)
-            while await _is_watched_on(run):
+            while await _goes_on(run):
                 await _find_verdict(run, steps)
             await run.still_ours()
             state = await _act(run)
@@ -80,8 +80,9 @@ def _verdict(run: Run) -> dict[str, Any]:
     return {"verdict": run.found.verdict, "reasons": run.found.reasons, "round": run.rounds}
 
 
-async def _is_watched_on(run: Run) -> bool:
-    """Where nothing is proven: have somebody decide, as the service file says. True: the release is watched on.
+async def _goes_on(run: Run) -> bool:
+    """Where nothing is proven: have somebody decide, as the service file says. True: the release is watched on, or a
+    canary proceeds to its next step.
 
     Raises Pause while the answer is awaited. A question that cannot be asked is no answer: inconclusive.
     """
@@ -98,7 +99,7 @@ async def _is_watched_on(run: Run) -> bool:
         return False
     if answer.decision is Decision.WATCH:
         run.watch_on()
-    return answer.decision is Decision.WATCH
+    return answer.decision is Decision.WATCH or (answer.decision is Decision.PROCEED and run.part_way)
 
 
 def _proven(run: Run) -> tuple[Verdict, Reasons] | None:
@@ -127,10 +128,11 @@ async def _act(run: Run) -> State[None]:
 
 
 async def _as_decided(run: Run, because: str) -> State[None]:
-    """Nothing is proven: what was decided is done. Only a decision to proceed ends in a Completed state."""
+    """Nothing is proven: what was decided is done. Only a decision to proceed ends in a Completed state; where a canary
+    could not (its promotion failed), it does not."""
     answer = run.decision
     match answer and answer.decision:
-        case Decision.PROCEED:
+        case Decision.PROCEED if not run.part_way:
             return Completed(name="Proceeded", message=_decided(run, because))
         case Decision.ROLL_BACK:
             return await _roll_back(run, _decided(run, because))

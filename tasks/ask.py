@@ -88,7 +88,7 @@ def choices(run: Run) -> list[Decision]:
     possible = {
         Decision.PROCEED: True,
         Decision.ROLL_BACK: run.service.rollback is not None,
-        Decision.WATCH: run.rounds < MAX_ROUNDS,
+        Decision.WATCH: sum(a.decision is Decision.WATCH for a in run.found.answers) < MAX_ROUNDS,
         Decision.STOP: True,
     }
     return [decision for decision, may in possible.items() if may]
@@ -137,7 +137,8 @@ def _read(given: FlowRunInput, asked: Question, now: float) -> Answer:
     """The form as it was filled in. Raises ValidationError where it does not fit: not every door checks it."""
     said: Any = form(asked.choices).model_validate_json(given.value)
     decision = Decision(said.decision)
-    at = given.created.timestamp() if given.created else now
+    created = given.created.timestamp() if given.created else now
+    at = min(max(created, asked.asked_at), now)  # by our clock: it tells which of a canary's gates was meant
     until = now + 60 * said.watch_for if decision is Decision.WATCH else None
     return Answer(decision, said.reason, said.name, at, until)
 

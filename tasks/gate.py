@@ -53,6 +53,7 @@ class GateRun:
         self.gate = Gate(service.canary, start)
         self.promoted: RollbackRecord | None = None
         self._meter, self._journal, self._progress, self._number = meter, journal, progress, number
+        self._measured: dict[str, Judgement] = {}
         self._restore()
 
     def label(self, metric: CanaryMetric, number: int) -> str:
@@ -95,11 +96,11 @@ class GateRun:
         async def one(name: str, number: int) -> tuple[str, Judgement]:
             metric = self.metrics[name]
             named, entry = self.label(metric, number), self._entry(metric, number)
-            task_run: Any = _measure.with_options(task_run_name=named)(self, metric, due.at, entry, return_state=True)
+            shown = named.replace("{", "{{").replace("}", "}}")  # Prefect fills in what stands in braces
+            task_run: Any = _measure.with_options(task_run_name=shown)(self, metric, due.at, entry, return_state=True)
             await task_run
-            kept = self._journal.get(entry)
-            why = "was not measured: its task run crashed"
-            return name, _JUDGEMENT.validate_python(kept) if kept else Judgement(Outcome.ERROR, why, due.at)
+            lost = Judgement(Outcome.ERROR, "was not measured: its task run crashed", due.at)
+            return name, self._measured.pop(entry, lost)
 
         found = await asyncio.gather(*(one(name, number) for name, number in due.numbers.items()))
         self.gate = self.gate.after(dict(found))
@@ -111,7 +112,8 @@ class GateRun:
         return judged(self.gate, self.service.objectives, metric, answer, at)
 
     async def keep(self, entry: str, judgement: Judgement) -> None:
-        """Record a measurement, for a restart."""
+        """Record a measurement, for a restart; where that fails, it counts all the same."""
+        self._measured[entry] = judgement
         await self._journal.finish(entry, as_json(judgement))
 
     def charts(self) -> list[Chart]:

@@ -27,7 +27,7 @@ from firstwatch.report.model import (
     RollbackRecord,
 )
 from firstwatch.spec import Service
-from firstwatch.spec.canary import metrics_of
+from firstwatch.spec.canary import ALL, metrics_of
 from firstwatch.verdict import of_smoke
 from tasks import slack
 from tasks.gate import GateRun, held_against
@@ -168,8 +168,9 @@ class Run:
 
     @property
     def rounds(self) -> int:
-        """How often the release has been watched on. What was found in an earlier round is not the last word."""
-        return sum(1 for answer in self.found.answers if answer.decision is Decision.WATCH)
+        """How often it was decided to go on. What was found in an earlier round is not the last word."""
+        on = {Decision.WATCH, Decision.PROCEED} if self._stepwise else {Decision.WATCH}
+        return sum(1 for answer in self.found.answers if answer.decision in on)
 
     @property
     def watch_until(self) -> float | None:
@@ -178,9 +179,23 @@ class Run:
 
     @property
     def decision(self) -> Answer | None:
-        """What is to be done with an inconclusive release, if that has been decided."""
+        """What is to be done with an inconclusive release, if that has been decided. A canary that proceeded, and has
+        been measured since, is to be decided on anew."""
         last = self.found.answers[-1] if self.found.answers else None
-        return None if last is None or last.decision is Decision.WATCH else last
+        if last is None or last.decision is Decision.WATCH:
+            return None
+        measured = max((gate.gate.ruling.decided_at for gate in self.gates), default=last.at)
+        return None if last.decision is Decision.PROCEED and measured > last.at else last
+
+    @property
+    def _stepwise(self) -> bool:
+        return self.service.canary is not None and bool(self.service.canary.steps)
+
+    @property
+    def part_way(self) -> bool:
+        """Whether a canary with steps has not got all of the traffic yet."""
+        at_all = bool(self.gates) and self.gates[-1].weight == ALL
+        return self._stepwise and not at_all and promotion_step(ALL) not in self.journal
 
     def watch_on(self) -> None:
         """Make room for what is found now: the window goes on, and a smoke test that proved nothing is taken again."""
@@ -212,6 +227,11 @@ class Run:
         self.found.smoke_took = kept["took"]
         if kept.get("round", 0) < self.rounds:
             self.watch_on()
+
+
+def promotion_step(weight: int) -> str:
+    """The journal's entry of a promotion that was accepted; `weight` is percent."""
+    return f"promoted to {weight} %"
 
 
 @asynccontextmanager

@@ -83,8 +83,8 @@ def checkpoint_failed(report: ReleaseReport, record: CheckpointRecord) -> Messag
     )
 
 
-def promoted(report: ReleaseReport, gate: GateRecord, weight: int) -> Message:
-    """The gate of a step has held: how its promotion to `weight` percent of the traffic stands."""
+def promoted(report: ReleaseReport, gate: GateRecord, weight: int, because: str) -> Message:
+    """How a step's promotion to `weight` percent of the traffic stands, and what it rests on."""
     if gate.promoted is None:
         raise ValueError(f"{report.release.id} has not been promoted from {gate.weight} %")
     accepted = gate.promoted.state is RollbackState.ACCEPTED
@@ -92,7 +92,7 @@ def promoted(report: ReleaseReport, gate: GateRecord, weight: int) -> Message:
         report,
         f"promotion to {weight} % {gate.promoted.state}",
         f"{'🚦' if accepted else '🚨'} {_name(report)}: promotion to {weight} % {gate.promoted.state}",
-        f"Its gate at {gate.weight} % holds.",
+        because,
         items=[(m.name, m.judgements[-1].why) for m in gate.metrics if m.judgements],
         broadcast=not accepted,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firstwatch.model import CheckResult, Judgement, Outcome, Verdict
-from firstwatch.report.model import Answer, Decision, ReleaseReport, RollbackRecord, RollbackState
+from firstwatch.report.model import Answer, ReleaseReport, RollbackRecord, RollbackState
 from firstwatch.report.text import OUTCOME_WORDS, count, show_value
 from firstwatch.units import show_duration
 
@@ -40,8 +40,7 @@ def _decided(report: ReleaseReport) -> str:
     """What came of an inconclusive verdict, by somebody's decision."""
     if undone := _after_rollback(report):
         return f", {undone.removeprefix('Unhealthy, ').lower()}"
-    last = report.answers[-1].decision if report.answers else None
-    return ", and let through" if last is Decision.PROCEED else ""
+    return ", and let through" if report.state == "Proceeded" else ""
 
 
 def answer_sentence(answer: Answer) -> str:

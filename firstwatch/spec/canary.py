@@ -180,6 +180,7 @@ class Canary(ArgoModel):
 
 # ── what a file leaves open, filled in ───────────────────────────────────────────────────────────────────────
 
+ALL = 100  # percent of the traffic
 KAYENTA = "Kayenta score"  # the name of the metric that a Kayenta configuration stands for
 RETRY = 10.0  # seconds between two tries of a metric that has no interval
 USUAL_JUDGE_INTERVAL, USUAL_JUDGE_COUNT = 60.0, 15  # of a metric with a judge of ours

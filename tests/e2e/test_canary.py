@@ -38,6 +38,9 @@ def gated(**more: Any) -> Callable[[dict[str, Any]], None]:
         if "steps" in more:
             webhook = {"url": f"{file['base_url']}/admin/promote", "secret": "secret:rollback-hmac"}
             file["canary"] |= {"steps": more["steps"], "promote": {"webhook": webhook}}
+        if "proceed" in more:
+            file["canary"]["metrics"][0] |= {"name": "rate {metric}", "count": 1, "onNoData": "inconclusive"}
+            file["on_inconclusive"] = "proceed"
         if "compare" in more:
             file["objectives"] = {"availability": "60%"}  # it is the other version that the canary is held against
             file["canary"]["metrics"] = [
@@ -69,6 +72,7 @@ SCENARIOS = {
         Scenario("gate-bad", {"errors": 0.2}, flow="canary", rps=30, change=gated()),
         Scenario("gate-silent", rps=0, flow="canary", change=gated(), patience=300),
         Scenario("steps-good", flow="canary", change=gated(steps=["5%", "25%", "100%"])),
+        Scenario("steps-proceed", rps=0, flow="canary", change=gated(steps=[5, 50], proceed=True), patience=300),
         Scenario("steps-killed", flow="canary", change=gated(steps=[5, 50]), meanwhile=_kill_at_the_second_step),
         Scenario(
             "compared",
@@ -124,6 +128,15 @@ def test_each_gate_that_holds_promotes_to_the_next_step(played: dict[str, Future
     assert promotions(result) == [(5, 25), (25, 100)]
     assert result.task("promote to 25 %")["state"]["type"] == "COMPLETED"
     assert result.task("canary 100% 5/5 success-rate")["state"]["name"] == "Pass"
+
+
+def test_proceed_takes_a_canary_to_its_next_step_and_never_leaves_it_half_way(played: dict[str, Future[Result]]) -> None:
+    result = played["steps-proceed"].result()
+    assert promotions(result) == [(5, 50), (50, 100)], str(result)
+    assert result.ended == "Completed(Proceeded)", str(result)
+    [said, *_] = json.loads(result.shop["promotions"][0]["body"])["reasons"]
+    assert said == "the service file: proceed. on_inconclusive: proceed"
+    assert result.task("canary 50% 1/1 rate {metric}")["state"]["name"] == "NoData"
 
 
 def test_a_killed_gate_goes_on_and_promotes_each_step_once(played: dict[str, Future[Result]]) -> None:

@@ -166,13 +166,14 @@ def test_a_promotion_is_told_with_its_evidence() -> None:
     record = RollbackRecord("webhook", RollbackState.ACCEPTED, "promote-x-25", (RollbackAttempt(61.0, "200"),))
     gate = GateRecord(5, 0.0, (metric,), record)
     report = healthy()
-    told = messages.promoted(report, gate, 25)
+    because = "Its gate at 5 % holds."
+    told = messages.promoted(report, gate, 25, because)
     assert "promotion to 25 % accepted" in told.title and not told.broadcast
     assert told.items == [("success-rate", "needs result[0] >= 0.99: result[0] is 0.999")]
-    lost = messages.promoted(report, replace(gate, promoted=replace(record, state=RollbackState.UNKNOWN)), 25)
+    lost = messages.promoted(report, replace(gate, promoted=replace(record, state=RollbackState.UNKNOWN)), 25, because)
     assert lost.broadcast and lost.kind != told.kind
     with pytest.raises(ValueError, match="has not been promoted from 5 %"):
-        messages.promoted(report, replace(gate, promoted=None), 25)
+        messages.promoted(report, replace(gate, promoted=None), 25, because)
 
 
 def test_a_canary_is_said_to_be_gated() -> None:
