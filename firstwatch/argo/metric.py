@@ -169,7 +169,9 @@ class Metric:
             return None
         fields: dict[str, Node] = given.value if isinstance(given.value, dict) else {}
         for key, node in fields.items():
-            if key not in _PROMETHEUS:
+            if key == "caCert":
+                self._say(node, "caCert is not taken over", "write it to a file, and its path under metrics.ca_file")
+            elif key not in _PROMETHEUS:
                 self._say(node, f"Argo's prometheus provider has no `{key}`", did_you_mean(key, _PROMETHEUS))
         self._take_over(fields)
         if "query" not in fields or not str(fields["query"].value or "").strip():

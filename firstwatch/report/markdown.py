@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from firstwatch.model import Attempt, CheckResult, Judgement, Outcome, Verdict, rfc3339
 from firstwatch.report.chart import chart_markdown
@@ -85,6 +86,8 @@ _CHOICES = {
 def _consequence(report: ReleaseReport, choice: Decision) -> str:
     if choice is Decision.WATCH and report.gates:
         return "measure the canary's gate again, from now on; it takes as long as its metrics say"
+    if choice is Decision.PROCEED and report.gates and (report.gates[-1].weight or 100) < 100:
+        return "give the canary its next share of the traffic all the same, and gate it there"
     return _CHOICES[choice]
 
 
@@ -211,8 +214,9 @@ def _gate(report: ReleaseReport, gate: GateRecord) -> str:
 def _metric_row(report: ReleaseReport, metric: MetricRecord) -> list[str]:
     name = _text(metric.name, 80) + (" (dry run)" if metric.dry_run else "")
     last = metric.judgements[-1] if metric.judgements else None
-    shown = [_measurement(judgement) for judgement in metric.judgements[-MAX_MEASUREMENTS:]]
-    more = len(metric.judgements) - len(shown)
+    taken = metric.judgements[-MAX_MEASUREMENTS:]
+    shown = [_several(said, len(list(same))) for said, same in groupby(map(_measurement, taken))]
+    more = len(metric.judgements) - len(taken)
     return [
         _strong(name, last.outcome if last else Outcome.NO_DATA),
         _text(metric.held_against, 200),
@@ -220,6 +224,11 @@ def _metric_row(report: ReleaseReport, metric: MetricRecord) -> list[str]:
         " · ".join([*([f"{more} earlier"] if more > 0 else []), *shown]) or "none",
         f"{_when(report, last.at)} {_text(last.why, 400)}" if last else "",
     ]
+
+
+def _several(said: str, times: int) -> str:
+    """`1 (10 times)`"""
+    return said if times == 1 else unbroken(f"{said} ({times} times)")
 
 
 def _measurement(judgement: Judgement) -> str:
@@ -231,7 +240,7 @@ def _measurement(judgement: Judgement) -> str:
         return value if judgement.value is not None else "✓"
     if judgement.value is None:
         return f"**{unbroken(OUTCOME_WORDS[judgement.outcome])}**"
-    return f"**{value} {'✗' if judgement.outcome is Outcome.FAIL else '?'}**"
+    return f"**{value}\u00a0{'✗' if judgement.outcome is Outcome.FAIL else '?'}**"
 
 
 def _charts(report: ReleaseReport) -> str:

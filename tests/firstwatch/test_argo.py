@@ -341,6 +341,12 @@ def test_every_field_of_the_provider_is_taken_over() -> None:
     assert set(_PROMETHEUS) == {field.alias or name for name, field in PrometheusProvider.model_fields.items()}
 
 
+def test_a_certificate_is_sent_to_where_it_stands_here() -> None:
+    given = template(metric()).replace("{address:", "{caCert: PEM, address:")
+    imported = import_templates(given, "analysis.yaml")
+    assert any("caCert is not taken over" in str(d) and "metrics.ca_file" in str(d) for d in imported.diagnostics)
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

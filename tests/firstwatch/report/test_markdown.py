@@ -223,6 +223,15 @@ def test_a_gate_shows_the_run_of_values_against_what_they_are_held_against() -> 
     assert "latency" in page and "(dry run)" in page and "**accepted**" in page and "200 ok" in page
 
 
+def test_measurements_that_come_to_the_same_are_told_once() -> None:
+    said = [(Outcome.PASS, 1.0)] * 10 + [(Outcome.FAIL, 0.95), (Outcome.NO_DATA, None), (Outcome.NO_DATA, None)]
+    taken = tuple(Judgement(o, "said", DEPLOYED + 60 * i, value=v) for i, (o, v) in enumerate(said))
+    metric = MetricRecord("success-rate", "needs result[0] >= 0.99", "Running", False, taken)
+    page = release_markdown(replace(healthy(), gates=[GateRecord(None, DEPLOYED, (metric,))]))
+    shown = next(row for row in rows(page) if row[0] == "success-rate")[3]
+    assert shown.replace("\u00a0", " ") == "1 (10 times) · 0.95 ✗ · ? no data (2 times)"
+
+
 def test_a_long_gate_shows_its_newest_measurements() -> None:
     taken = tuple(Judgement(Outcome.PASS, "", DEPLOYED + i, value=float(i)) for i in range(200))
     gate = GateRecord(None, DEPLOYED, (MetricRecord("rate", "result > 0", "Running", False, taken),))
