@@ -27,6 +27,9 @@ def documents(text: str, file: str) -> tuple[list[Node], list[Diagnostic]]:
         return [], [Diagnostic(file, line, column, "", f"not YAML: {e.problem or e.context}", hint)]
     except YAMLError as e:
         return [], [Diagnostic(file, 1, 1, "", f"not YAML: {str(e).splitlines()[0]}", "save the file as plain UTF-8")]
+    except RecursionError:
+        hint = "an anchor that contains itself?"
+        return [], [Diagnostic(file, 1, 1, "", "nested too deeply to be read", hint)]
     return [inner for root in found for inner in _unlisted(root)], []
 
 

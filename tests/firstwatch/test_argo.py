@@ -261,6 +261,8 @@ def test_rules_that_match_nothing_are_named(spec: str, message: str) -> None:
 
 def test_what_can_not_be_read_is_named() -> None:
     assert "not YAML" in str(import_templates("a: [", "a.yaml").diagnostics[0])
+    for endless in ("a: &a [*a]", "[" * 3000):
+        assert "nested too deeply" in str(import_templates(endless, "a.yaml").diagnostics[0])
     helm = import_templates("metadata:\n  name: x\n  {{- if .Values.x }}\nkind: AnalysisTemplate\n", "a.yaml")
     assert "helm template" in str(helm.diagnostics[0])
     assert import_templates("kind: Service\n", "a.yaml").templates == 0
