@@ -130,7 +130,9 @@ def test_each_gate_that_holds_promotes_to_the_next_step(played: dict[str, Future
     assert result.task("canary 100% 5/5 success-rate")["state"]["name"] == "Pass"
 
 
-def test_proceed_takes_a_canary_to_its_next_step_and_never_leaves_it_half_way(played: dict[str, Future[Result]]) -> None:
+def test_proceed_takes_a_canary_to_its_next_step_and_never_leaves_it_half_way(
+    played: dict[str, Future[Result]],
+) -> None:
     result = played["steps-proceed"].result()
     assert promotions(result) == [(5, 50), (50, 100)], str(result)
     assert result.ended == "Completed(Proceeded)", str(result)

@@ -148,10 +148,11 @@ def test_a_live_gate_and_its_replay_agree(server: RunningPrometheus, name: str, 
 def test_each_kind_of_answer(server: RunningPrometheus) -> None:
     service = gated(server.url, EVERY_KIND, "good")
     assert service.canary is not None
+    metrics = metrics_of(service.canary)
 
     async def ask() -> dict[str, Any]:
         async with Meter(service, DEPLOYED) as meter:
-            return {m.name: await meter.answer(m, DEPLOYED + 300) for m in metrics_of(service.canary)}
+            return {m.name: await meter.answer(m, DEPLOYED + 300) for m in metrics}
 
     found = asyncio.run(ask())
     assert 0.98 < found["success-rate"].result[0] <= 1
