@@ -39,7 +39,7 @@ def gated(**more: Any) -> Callable[[dict[str, Any]], None]:
             webhook = {"url": f"{file['base_url']}/admin/promote", "secret": "secret:rollback-hmac"}
             file["canary"] |= {"steps": more["steps"], "promote": {"webhook": webhook}}
         if "proceed" in more:
-            file["canary"]["metrics"][0] |= {"name": "rate {metric}", "count": 1, "onNoData": "inconclusive"}
+            file["canary"]["metrics"][0] |= {"name": "rate {metric}", "count": 1, "consecutiveFailureLimit": 1}
             file["on_inconclusive"] = "proceed"
         if "compare" in more:
             file["objectives"] = {"availability": "60%"}  # it is the other version that the canary is held against
