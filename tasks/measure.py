@@ -18,6 +18,7 @@ from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import GRACE, Measured
 from tasks.sources import Source
 
+HISTORY = 2.0  # windows before the deploy: what is usual, the bursts that come every ten minutes included
 _MOST_VALUES = 10_000  # of an expression; Prometheus refuses more than 11,000
 
 _Question = tuple[str, str, float]  # the kind of signal, its selector or PromQL, a latency's bound in seconds
@@ -33,10 +34,10 @@ async def measure(
 ) -> Measured:
     """Everything that the checkpoints' judges want to see up to `until`, all asked at once and each thing once.
 
-    It reaches back before the deploy by the window's length, where the source has that: the baseline. `deadline` is
-    the source's: Unix seconds until which a failed question is asked again.
+    It reaches back before the deploy by twice the window's length, where the source has that: the baseline.
+    `deadline` is the source's: Unix seconds until which a failed question is asked again.
     """
-    since, every = deployed_at - window_length(service.window), _every(service)
+    since, every = deployed_at - HISTORY * window_length(service.window), _every(service)
     requests = signals_of(service).requests
 
     async def of(question: _Question) -> Measurement:
@@ -70,7 +71,7 @@ def selectors_of(service: Service) -> list[Selector]:
 def _every(service: Service) -> float:
     """Seconds between an expression's values: the looks', or a multiple where a long window has too many of them."""
     every = look_every(service.window)
-    return every * math.ceil((2 + GRACE) * window_length(service.window) / every / _MOST_VALUES)
+    return every * math.ceil((1 + HISTORY + GRACE) * window_length(service.window) / every / _MOST_VALUES)
 
 
 def _question(checkpoint: Checkpoint, service: Service) -> _Question:

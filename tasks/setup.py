@@ -37,13 +37,13 @@ def restart_automations() -> list[Automation]:
     """
 
     def on_silence(
-        name: str, after: str, expect: set[str], within: timedelta, action: ChangeFlowRunState
+        name: str, after: set[str], expect: set[str], within: timedelta, action: ChangeFlowRunState
     ) -> Automation:
         return Automation(
             name=name,
             description="Set up by `firstwatch setup`.",
             trigger=EventTrigger(
-                after={after},
+                after=after,
                 expect=expect,
                 match={"prefect.resource.id": "prefect.flow-run.*"},
                 match_related=OURS,
@@ -59,7 +59,7 @@ def restart_automations() -> list[Automation]:
     return [
         on_silence(
             "firstwatch: go on after a crash",
-            after="prefect.flow-run.Crashed",
+            after={"prefect.flow-run.Crashed"},
             expect=started | {"prefect.flow-run.Scheduled", "prefect.flow-run.Restarting"},
             within=timedelta(seconds=10),
             action=ChangeFlowRunState(
@@ -68,7 +68,7 @@ def restart_automations() -> list[Automation]:
         ),
         on_silence(
             "firstwatch: a silent run has crashed",
-            after="prefect.flow-run.heartbeat",
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # killed before its first one, too
             # A crashed run is not expected here on purpose: Prefect drops events when its database is busy, and this is
             # the second chance to go on.
             expect={"prefect.flow-run.heartbeat"} | AT_REST | ENDED | ENDED_OURS,
@@ -77,7 +77,7 @@ def restart_automations() -> list[Automation]:
         ),
         on_silence(
             "firstwatch: a run that never started has crashed",
-            after="prefect.flow-run.Pending",
+            after={"prefect.flow-run.Pending"},
             expect={"prefect.flow-run.Running", "prefect.flow-run.Crashed"} | ENDED | ENDED_OURS,
             within=timedelta(seconds=60),
             action=ChangeFlowRunState(state=StateType.CRASHED, message="Pending for 60 seconds without starting."),

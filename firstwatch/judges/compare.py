@@ -13,7 +13,8 @@ version's do.
 Rule. `context.limit` is by how much worse, relative to the stable version, is still all right (0.25: a quarter); what
 is tested is that the canary is worse than that, so a shift that does not matter never fails, however tight the data.
 No single scrape gives more than a quarter of the proof, and the scrapes that speak against the canary must span a
-twentieth of the window (90 s of 30 minutes). It passes with enough of both versions and no suspicion (1/20).
+twentieth of the window (90 s of 30 minutes). It passes with enough of both versions and no suspicion (1/20), once
+something has been learnt: while what is seen looks worse, and its e-value is still near 1, nothing is proven.
 """
 
 from __future__ import annotations

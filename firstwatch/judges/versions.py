@@ -13,6 +13,7 @@ from firstwatch.judges.evidence import DOUBT, Evidence
 from firstwatch.model import Counts, Judgement, Outcome, Series
 
 SPAN = 1 / 20  # of the window: how long a canary must have been worse
+UNTOLD = 0.7  # an e-value near 1 has learnt nothing: until it falls below, what looks worse has not passed
 
 
 def side_by_side(
@@ -80,7 +81,13 @@ def open_or_passed(
     if found.log_e >= math.log(1 / DOUBT):
         why = f"{told}: perhaps worse by more than {percent(context.limit)}, and not proven beyond chance"
         return against_stable(Outcome.NOT_YET, why, context, series, value, usual, sample)
-    return against_stable(Outcome.PASS, f"{told}: no difference that matters", context, series, value, usual, sample)
+    passed = against_stable(Outcome.PASS, f"{told}: no difference that matters", context, series, value, usual, sample)
+    assert passed.limit is not None
+    looks_worse = value < passed.limit if context.worse == "lower" else value > passed.limit
+    if looks_worse and found.log_e > math.log(UNTOLD):
+        why = f"{told}: worse by more than {percent(context.limit)}, and too little to tell from chance"
+        return dataclasses.replace(passed, outcome=Outcome.NOT_YET, why=why)
+    return passed
 
 
 def against_stable(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstwatch.judges import compare
+from firstwatch.judges import Context, compare
 from firstwatch.model import Counts, Gauge, Judgement, Outcome, Series
 from tests.firstwatch.judges.worlds import context, counts, gauge
 
@@ -254,3 +254,13 @@ def test_equal_versions_fail_no_more_often_than_alpha(make: Callable[[np.random.
     looks, count = [30, 45, 60, 90, *range(120, 1801, 120)], 60
     failed = sum(first_failure(*pair, looks=looks, alpha=ALPHA, limit=0.0) is not None for pair in runs(make, count))
     assert failed / count <= most
+
+
+def test_what_looks_worse_has_not_passed_while_nothing_is_known() -> None:
+    """3 of 80 against 0 of 76 is one chance in eight: neither a failure nor a pass."""
+    at = tuple(float(i) for i in range(1, 11))
+    bad = (0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+    canary, stable = Counts(0.0, at, bad, (8.0,) * 10), Counts(0.0, at, (0.0,) * 10, (7.6,) * 10)
+    context = Context(now=10.0, deployed_at=0.0, begins=0.0, window_s=60.0, limit=0.25, alpha=0.001, stable=stable)
+    judged = compare(canary, context)
+    assert judged.outcome is Outcome.NOT_YET and "3 of 80 requests failed" in judged.why
