@@ -15,8 +15,8 @@ from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from firstwatch.kayenta import queries
 from firstwatch.model import Release, rfc3339
@@ -37,6 +37,7 @@ from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
 
 CLOCKS_DIFFER = 300.0  # seconds that a deploy may seem to lie ahead
+RESTARTING = "Restarting"  # the state in which our automations schedule a killed run again
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
 
 
@@ -71,7 +72,7 @@ async def open_run(
             when = f"deployed_at is {rfc3339(release.deployed_at)}, which is yet to come"
             raise NotVerifiable(f"{when}: give it with its offset from UTC, or leave it out")
         if flow_run.run_count > 1:
-            await _pick_up(journal)
+            await _pick_up(client, flow_run.id, journal)
         run = Run(
             service=spec,
             release=release,
@@ -143,12 +144,19 @@ async def open_gate(run: Run, number: int, weight: int | None) -> GateRun:
     return run.gates[-1]
 
 
-async def _pick_up(journal: Journal) -> None:
+async def _pick_up(client: PrefectClient, flow_run_id: UUID, journal: Journal) -> None:
     """Go on after a crash; or, where a person retries a run that ended as inconclusive, look again from the start."""
     await journal.close_orphans()
-    if journal.get("ended") == "Inconclusive":
+    if journal.get("ended") == "Inconclusive" and await _is_asked_again(client, flow_run_id):
         await journal.start_over()
     get_run_logger().warning("Picked up again; finished already: %s", ", ".join(journal.steps) or "nothing")
+
+
+async def _is_asked_again(client: PrefectClient, flow_run_id: UUID) -> bool:
+    """Whether a person has asked for this run once more. Otherwise our automation has, as its last event was lost."""
+    states = await client.read_flow_run_states(flow_run_id)
+    scheduled = [state.name for state in states if state.type is StateType.SCHEDULED]
+    return not scheduled or scheduled[-1] != RESTARTING
 
 
 async def _open_window(run: Run, stack: AsyncExitStack) -> Window:

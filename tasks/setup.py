@@ -18,6 +18,8 @@ from prefect.events import EventTrigger, Posture
 from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists
 
+from tasks.opening import RESTARTING
+
 WORK_POOL = "production"
 OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.firstwatch"}
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
@@ -30,10 +32,13 @@ AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
 
 
 def restart_automations() -> list[Automation]:
-    """A crashed run is scheduled again; a run whose process fell silent, or never started, counts as crashed.
+    """A crashed run is scheduled again, and so is one whose process fell silent; one that never started has crashed.
 
     They are proactive: a reactive trigger on the same events fires twice. Proactive triggers cannot expect
-    anything sooner than after 10 s.
+    anything sooner than after 10 s. Prefect drops events when its database is busy, so each death has two ways back:
+    its Crashed event, and the silence after it, on which the run is scheduled at once, whatever its state. (Crashed
+    would be refused where it is Crashed already.) A run that has ended, and whose last event was dropped, is entered
+    once more and ends as it did: `tasks.opening` sees to that.
     """
 
     def on_silence(
@@ -60,20 +65,22 @@ def restart_automations() -> list[Automation]:
         on_silence(
             "firstwatch: go on after a crash",
             after={"prefect.flow-run.Crashed"},
-            expect=started | {"prefect.flow-run.Scheduled", "prefect.flow-run.Restarting"},
+            expect=started | {"prefect.flow-run.Scheduled", f"prefect.flow-run.{RESTARTING}"},
             within=timedelta(seconds=10),
             action=ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="Restarting", message="Its process was killed; it goes on in a new one."
+                state=StateType.SCHEDULED, name=RESTARTING, message="Its process was killed; it goes on in a new one."
             ),
         ),
         on_silence(
             "firstwatch: a silent run has crashed",
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # killed before its first one, too
-            # A crashed run is not expected here on purpose: Prefect drops events when its database is busy, and this is
-            # the second chance to go on.
             expect={"prefect.flow-run.heartbeat"} | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=90),
-            action=ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat for 90 seconds."),
+            action=ChangeFlowRunState(
+                state=StateType.SCHEDULED,
+                name=RESTARTING,
+                message="No heartbeat for 90 s; a new process goes on.",
+            ),
         ),
         on_silence(
             "firstwatch: a run that never started has crashed",

@@ -6,7 +6,9 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
+from prefect.client.schemas.objects import StateType
 from prefect.events import EventTrigger
+from prefect.events.actions import ChangeFlowRunState
 
 from tasks.setup import restart_automations
 
@@ -33,3 +35,6 @@ def test_a_run_that_is_killed_before_its_first_heartbeat_falls_silent_too() -> N
     [silent] = [a for a in restart_automations() if "silent" in a.name]
     assert isinstance(silent.trigger, EventTrigger)
     assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"} <= silent.trigger.after
+    [action] = silent.actions
+    # Crashed would be refused where it is Crashed already, and only the event of that was lost.
+    assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
