@@ -68,10 +68,10 @@ def _kill_at_the_second_step(production: Production, running: Running) -> None:
 SCENARIOS = {
     s.name: s
     for s in (
-        Scenario("gate-good", flow="canary", change=gated()),
+        Scenario("gate-held", flow="canary", change=gated()),
         Scenario("gate-bad", {"errors": 0.2}, flow="canary", rps=30, change=gated()),
         Scenario("gate-silent", rps=0, flow="canary", change=gated(), patience=300),
-        Scenario("steps-good", flow="canary", change=gated(steps=["5%", "25%", "100%"])),
+        Scenario("steps-held", flow="canary", change=gated(steps=["5%", "25%", "100%"])),
         Scenario("steps-proceed", rps=0, flow="canary", change=gated(steps=[5, 50], proceed=True), patience=300),
         Scenario("steps-killed", flow="canary", change=gated(steps=[5, 50]), meanwhile=_kill_at_the_second_step),
         Scenario(
@@ -98,7 +98,7 @@ def promotions(result: Result) -> list[tuple[Any, Any]]:
 
 
 def test_a_canary_that_holds_is_healthy(played: dict[str, Future[Result]]) -> None:
-    result = played["gate-good"].result()
+    result = played["gate-held"].result()
     assert result.ended == "Completed(Healthy)", str(result)
     for n in range(1, 6):
         assert result.task(f"canary {n}/5 success-rate")["state"]["name"] == "Pass"
@@ -123,7 +123,7 @@ def test_a_canary_without_traffic_is_neither_promoted_nor_rolled_back(played: di
 
 
 def test_each_gate_that_holds_promotes_to_the_next_step(played: dict[str, Future[Result]]) -> None:
-    result = played["steps-good"].result()
+    result = played["steps-held"].result()
     assert result.ended == "Completed(Healthy)", str(result)
     assert promotions(result) == [(5, 25), (25, 100)]
     assert result.task("promote to 25 %")["state"]["type"] == "COMPLETED"
