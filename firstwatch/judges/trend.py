@@ -21,7 +21,8 @@ Sen 1968), its error follows from the scatter within the blocks, widened for aut
 
 Level. What leaks fast into a cap is flat by the time it is looked at, and a fault may take memory at once: a gauge that
 stands for a sixth of the window at more than twice the most that it ever was before the deploy (or above that by four
-times the limit), and by more than its load rose, fails too. A step of less is the release's good right.
+times the limit), and by more than its load rose, fails too. So does what moved all the time before, and now stands
+still at a new maximum while requests come: a pool that is exhausted. A step of less is the release's good right.
 
 Error control. These are rules, each with the error of a step allowed for twice; no sequential test stands behind them,
 for a trend has no exchangeable null that a warm-up or a cache would obey. What is known is measured: `bench`, and the
@@ -57,6 +58,7 @@ EVEN = 1 / 3  # of the mean step: the smallest one of a steady growth
 SMOOTH = 1 / 12  # of the window: over which memory follows the load
 LATE = 5 / 6  # of the window: until then what grows may be a cache that fills, and be full soon
 URGENT = 4.0  # limits: who has grown so much is not waited for
+BEYOND = 1.25  # times the most before: what stands still above that has reached a ceiling
 STANDS = 1 / 6  # of the window: how long a gauge must stand far above what it was
 ENOUGH = 1 / 2  # of the window: over a shorter time any two curves look alike, and a wave looks like a leak
 
@@ -146,11 +148,14 @@ def risen(series: Gauge, at: Floats, value: Floats, interval: float, context: Co
         return None
     top, now = float(before.max()), median(value[newest])
     factor = max(2.0, 1 + URGENT * context.limit)
-    if now <= factor * top or value[newest].min() <= (1 + factor) / 2 * top:
-        return None
     load = load_at(at, context.load, interval)
     then, since = load[(at <= context.deployed_at) & np.isfinite(load)], load[newest & np.isfinite(load)]
-    if len(then) and len(since) and now <= factor * top * max(1.0, median(since) / max(median(then), 1e-9)):
+    known = len(then) > 0 and len(since) > 0
+    more_load = max(1.0, median(since) / max(median(then), 1e-9)) if known else 1.0
+    if known and median(since) > 0 and now > BEYOND * top * more_load and _stands_still(before, value, newest):
+        why = f"{context.words} stands still at {now:g}, its maximum, {now / top:.1f} times the most before: exhausted"
+        return judgement(Outcome.FAIL, why, context, series, value=now / top - 1, sample=int(newest.sum()))
+    if now <= factor * top * more_load or value[newest].min() <= (1 + factor) / 2 * top:
         return None
     low = np.flatnonzero(value <= (1 + factor) / 2 * top)
     began = float(at[low[-1] + 1])
@@ -159,6 +164,12 @@ def risen(series: Gauge, at: Floats, value: Floats, interval: float, context: Co
         f"{show_duration(round(context.now - began))}, and not for more load"
     )
     return judgement(Outcome.FAIL, why, context, series, value=now / top - 1, sample=int(newest.sum()), since=began)
+
+
+def _stands_still(before: Floats, value: Floats, newest: Flags) -> bool:
+    """Whether what moved from sample to sample before is now the same all the time, and never was higher: a ceiling."""
+    now = value[newest]
+    return bool(np.ptp(now) == 0 and now[0] == value.max() and np.mean(np.diff(before) != 0) > 0.5)
 
 
 def without_load(at: Floats, value: Floats, after: Flags, interval: float, context: Context) -> Floats:

@@ -66,6 +66,20 @@ def test_what_stands_high_for_more_load_passes() -> None:
     assert first_failure(pool(load), begins=600, limit=0.5, load=requests(load)) is None
 
 
+def test_a_pool_that_stands_still_at_its_ceiling_is_exhausted() -> None:
+    load = np.ones(len(T))
+    taken = np.minimum(np.asarray(pool(load).value) + 8 * MINUTES, 14)
+    series = gauge(taken, first=-1800)
+    failed = first_failure(series, begins=600, limit=0.5, load=requests(load))
+    assert failed is not None and failed <= 750
+    told = context(failed, begins=600, limit=0.5, load=requests(load), words="db pool")
+    assert trend(series.until(failed), told).why.startswith("db pool stands still at 14, its maximum, ")
+    idle = np.where(T > 200, 0.0, 1.0)  # nobody asks: it stands still because nothing happens
+    assert first_failure(series, begins=600, limit=9.0, load=requests(idle)) is None
+    always = gauge(np.where(T > 200, 14.0, 10.0), first=-1800)  # it never moved before either
+    assert first_failure(always, begins=600, limit=0.5, load=requests(load)) is None
+
+
 def test_a_slow_leak_is_found_as_creep_at_the_end() -> None:
     assert first_failure(noisy(1 + 0.006 * MINUTES), begins=1800, limit=0.1) == 1800
 
