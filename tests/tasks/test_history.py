@@ -330,6 +330,9 @@ def test_ctrl_c_leaves_what_is_done_in_other_processes(server: RunningPrometheus
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     ) as process:
         assert process.stderr is not None
         while "releases replayed" not in (line := process.stderr.readline()):
