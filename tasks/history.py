@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from firstwatch import backtest
@@ -145,7 +147,9 @@ class Replay:
         for last in (False, True):
             pool = self._pool = self._pool or self._new_pool()
             try:
-                return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                with _interrupts_ignored():
+                    computing = asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                return await computing
             except BrokenProcessPool:
                 if self._pool is pool:
                     self._end_pool()
@@ -156,13 +160,28 @@ class Replay:
     def _new_pool(self) -> Executor:
         if self._jobs == 1 or len(self._releases) <= _A_FEW:
             return ThreadPoolExecutor(1)
-        # Ctrl-C reaches every process of a terminal; only this one has something to tell.
-        return ProcessPoolExecutor(self._jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        return ProcessPoolExecutor(self._jobs, get_context("spawn"))
 
     def _end_pool(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():  # what they still compute, nobody will read
+                process.terminate()
             self._pool = None
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; only this one has something to tell. A process that is started
+    meanwhile ignores it from its first moment on: one that died of it while it started would leave the pool waiting."""
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _answered(case: Case) -> bool:
