@@ -58,8 +58,12 @@ def gated(**more: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def _kill_at_the_second_step(production: Production, running: Running) -> None:
-    while not running.shop.state()["promotions"]:
-        time.sleep(0.1)
+    """Once its gate is being measured: a kill while the hook's answer is awaited would, rightly, be inconclusive."""
+    until = time.monotonic() + 120
+    query = {"flow_runs": {"id": {"any_": [running.flow_run_id]}}, "task_runs": {"name": {"like_": "canary 50%"}}}
+    while not production.ask("task_runs/filter", **query):
+        assert time.monotonic() < until, "the second step's gate was not reached within 120 s"
+        time.sleep(0.2)
     pid = process_of(running.flow_run_id)
     assert pid is not None
     kill(pid)
