@@ -14,11 +14,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from firstwatch import spec
 from firstwatch.answer import Answer, NoAnswer
 from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition, evaluate
 from firstwatch.model import Attempt, CheckResult, Outcome
 from firstwatch.report.text import plain
-from firstwatch.spec import models as spec
 from tasks.http import Transport, run_check
 
 _HEAD_START = 0.05  # seconds in which the requests have the event loop to themselves

@@ -29,7 +29,8 @@ from firstwatch.conditions import Condition
 from firstwatch.model import Attempt, Outcome, RequestRecord, as_json
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.rules import Refused
-from firstwatch.spec.models import Check, Request, Service
+from firstwatch.spec.models import Service
+from firstwatch.spec.request import Check, Request
 from firstwatch.units import show_duration
 from tasks import wire
 from tasks.budget import Budget, BudgetExhausted, open_budget

@@ -25,11 +25,11 @@ from prefect.tasks import Task
 from slack_sdk import WebClient, WebhookClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from firstwatch import spec
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.report.messages import Message, render
 from firstwatch.report.model import Delivery, map_text
 from firstwatch.report.text import plain
-from firstwatch.spec import models as spec
 
 TOTAL = 10.0  # seconds that one delivery may take, with all its tries
 _ONE_TRY = 5.0  # seconds of it for a single try

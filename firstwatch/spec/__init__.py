@@ -1,5 +1,6 @@
 """The service file: its models, and `load`, which says everything that is wrong with one at once."""
 
+from firstwatch.spec.alerts import Alerts, Slack
 from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
 from firstwatch.spec.canary import Canary, CanaryMetric
 from firstwatch.spec.diagnostics import Diagnostic, SpecError
@@ -8,27 +9,23 @@ from firstwatch.spec.loading import Loaded, load, load_or_raise
 from firstwatch.spec.models import (
     DEFAULT_CHECKPOINTS,
     JUDGES,
-    METHODS,
     Account,
-    Alerts,
     Allowed,
     BasicAuth,
-    Check,
     Checkpoint,
-    Method,
     Metrics,
     Objectives,
-    Request,
     Rules,
     Sandbox,
     Service,
     Signals,
-    Slack,
     Smoke,
     VersionCheck,
     Window,
 )
+from firstwatch.spec.request import METHODS, Check, Method, Request
 from firstwatch.spec.signals import look_every, signals_of, window_length
+from firstwatch.spec.synthetic import Synthetic
 
 __all__ = [
     "DEFAULT_CHECKPOINTS",
@@ -65,6 +62,7 @@ __all__ = [
     "Slack",
     "Smoke",
     "SpecError",
+    "Synthetic",
     "VersionCheck",
     "Webhook",
     "Window",

@@ -6,18 +6,17 @@ Secrets are given as `secret:NAME` and held as that name only: the value is look
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from firstwatch.spec.alerts import Alerts
 from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
 from firstwatch.spec.canary import Canary
 from firstwatch.spec.hooks import Rollback
 from firstwatch.spec.inconclusive import InconclusivePolicy
-
-Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
-METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-
+from firstwatch.spec.request import Check
+from firstwatch.spec.synthetic import Synthetic
 
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -84,48 +83,6 @@ class Rules(Model):
 
 
 # ── smoke ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Request(Model):
-    """One request: exactly one of get, head, options, post, put, patch, delete, and what it carries."""
-
-    get: str | None = Field(None, description="path and query, below base_url")
-    head: str | None = Field(None, description="path and query, below base_url")
-    options: str | None = Field(None, description="path and query, below base_url")
-    post: str | None = Field(None, description="path; must be listed under rules.allow")
-    put: str | None = Field(None, description="path; must be listed under rules.allow")
-    patch: str | None = Field(None, description="path; must be listed under rules.allow")
-    delete: str | None = Field(None, description="path; must be listed under rules.allow")
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="besides those that mark the request as synthetic"
-    )
-    json_body: Any = Field(None, alias="json", description="sent as JSON")
-    form: dict[str, str] | None = Field(None, description="sent as a form")
-    body: str | None = Field(None, description="sent as it is")
-    timeout: Seconds | None = Field(None, description="total time of one try; left out: that of rules")
-
-    @model_validator(mode="after")
-    def _one_request(self) -> Self:
-        named = [method.lower() for method in METHODS if getattr(self, method.lower()) is not None]
-        if len(named) != 1:
-            raise ValueError(f"{' and '.join(named) or 'no request'}: a check sends one; give one of get, post, …")
-        return self
-
-    @property
-    def method(self) -> Method:
-        return next(method for method in METHODS if getattr(self, method.lower()) is not None)
-
-    @property
-    def path(self) -> str:
-        """The path with its query, as written."""
-        return str(getattr(self, self.method.lower()))
-
-
-class Check(Request):
-    name: str = Field(min_length=1, description="as people read it in the report")
-    expect: list[str] = Field(min_length=1, description="CEL conditions over status, headers, json, text, elapsed")
-    retries: int = Field(1, ge=0, le=5, description="how often a failure is confirmed before it counts")
-    retry_delay: Seconds = Field(1.0, description="how long is waited before a failure is confirmed")
 
 
 class VersionCheck(Model):
@@ -227,22 +184,6 @@ def _window_of_list(given: Any) -> Any:
     return {"checkpoints": given} if isinstance(given, list) else given
 
 
-# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Slack(Model):
-    """An incoming webhook, or a bot token and a channel (which allows one thread a release)."""
-
-    webhook: SecretName | None = Field(None, description="an incoming webhook's URL")
-    token: SecretName | None = Field(None, description="a bot's; needs a channel")
-    channel: str | None = Field(None, description="name or id, for the bot token")
-    api_url: str = Field("https://slack.com/api/", description="base URL of the Web API")
-
-
-class Alerts(Model):
-    slack: Slack | None = Field(None, description="where people are told")
-
-
 # ── the whole file ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,6 +193,7 @@ class Service(Model):
     metrics: Metrics = Field(default_factory=Metrics, description="where measurements come from")
     rules: Rules = Field(default_factory=Rules, description="what our requests may do in production")
     smoke: Smoke | None = Field(None, description="the critical path, tried right after the deploy")
+    synthetic: Synthetic | None = Field(None, description="what is monitored day and night, on a schedule")
     objectives: Objectives = Field(default_factory=Objectives, description="what the service is held against")
     signals: Signals = Field(default_factory=Signals, description="the series that say how the service is")
     window: Annotated[Window, BeforeValidator(_window_of_list)] = Field(

@@ -13,7 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 from firstwatch import rules as policy
 from firstwatch.spec.diagnostics import Finding
-from firstwatch.spec.models import METHODS, Allowed, Request, Rules, Service
+from firstwatch.spec.models import Allowed, Rules, Service
+from firstwatch.spec.request import METHODS, Request
 
 Loc = tuple[str | int, ...]
 

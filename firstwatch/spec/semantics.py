@@ -17,7 +17,8 @@ from firstwatch.selector import SelectorError, is_plain, parse
 from firstwatch.spec import canary_findings, plan
 from firstwatch.spec.diagnostics import Finding, did_you_mean
 from firstwatch.spec.hooks import HOOK_WAYS, Hook
-from firstwatch.spec.models import JUDGES, Check, Checkpoint, Service, Smoke
+from firstwatch.spec.models import JUDGES, Checkpoint, Service, Smoke
+from firstwatch.spec.request import Check
 from firstwatch.spec.signals import LEAST_LOOK, window_length
 from firstwatch.units import show_duration
 

@@ -20,14 +20,7 @@ from firstwatch.spec.source import Node
 
 Loc = tuple[str | int, ...]
 
-_LATER: tuple[tuple[str, ...], ...] = (
-    ("synthetic",),
-    ("smoke", "pytest"),
-    ("alerts", "open"),
-    ("alerts", "close"),
-    ("alerts", "remind"),
-    ("alerts", "locations"),
-)
+_LATER: tuple[tuple[str, ...], ...] = (("smoke", "pytest"),)
 _PLACEHOLDERS = {"service": "unnamed", "base_url": "http://unknown.invalid"}
 _FREE = frozenset({"json", "parameters"})  # what is sent on as it is, null or not
 _HINTS = {

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from firstwatch.model import Attempt, CheckResult, Outcome
-from firstwatch.spec.models import Check, Rules, Service, VersionCheck
+from firstwatch.spec.models import Rules, Service, VersionCheck
+from firstwatch.spec.request import Check
 from tasks import check
 from tasks.budget import Budget
 from tasks.check import Suite

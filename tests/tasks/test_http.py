@@ -17,7 +17,8 @@ import pytest
 from firstwatch.answer import Answer, NoAnswer
 from firstwatch.conditions import HTTP_NAMES, compile_condition
 from firstwatch.model import Attempt, Outcome
-from firstwatch.spec.models import Check, Request, Rules, Service
+from firstwatch.spec.models import Rules, Service
+from firstwatch.spec.request import Check, Request
 from tasks.budget import Budget
 from tasks.http import Transport, open_transport, run_check
 from tasks.wire import AddressRefused, Resolver, open_client, tls_context

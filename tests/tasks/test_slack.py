@@ -15,10 +15,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from demo.slack import Slack
+from firstwatch import spec
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.report import messages
 from firstwatch.report.messages import Message
-from firstwatch.spec import models as spec
 from tasks import slack as tasks_slack
 from tasks.slack import Bot, NotDelivered, Thread, Webhook, tell
 from tests.support.reports import check, failed, hostile, rolled_back
