@@ -1,0 +1,164 @@
+"""Documents that several runs share, kept on the Prefect server. Of two runs that change one at the same time, neither
+overwrites the other: the later one looks again.
+
+Version n of the document `monitor-shop` is the Prefect variable `firstwatch-monitor-shop-00000n`. The server creates a
+variable of a name only once, so that whoever creates version n+1 has changed version n, and nobody else has. A document
+that is too long for a variable lies in an artifact, which its variable names. Older versions are cleared away by those
+who write later ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, VariableCreate
+from prefect.exceptions import ObjectAlreadyExists
+
+from firstwatch.model import as_json
+
+KEPT = 3  # versions that stay: a reader that is on its way to an older one finds it
+TRIES = 20  # at a change that others keep getting ahead of
+_IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
+_LISTED = 50  # versions that are looked at; there are seldom more than KEPT
+_STALE = 20.0  # seconds after which a version may have been cleared away, and its successor's name be free again
+
+Change = Callable[[Any | None], Any]
+"""A document (None: there is none yet) → the document that is to follow it. Called again when somebody was faster."""
+
+
+class Contended(Exception):
+    """Others kept changing the document for as long as we tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    number: int
+    variable: str  # its name
+    value: Mapping[str, Any]  # `document`, or the id of the `artifact` that holds it; `by` says who wrote it
+
+
+async def read(client: PrefectClient, key: str) -> Any | None:
+    """The document as it is now; None where there is none."""
+    return (await _latest(client, key))[1]
+
+
+async def change(client: PrefectClient, key: str, change: Change) -> Any:
+    """Change the document and return what it has become. A change that gives the document as it was writes nothing.
+
+    Raises Contended after TRIES collisions.
+    """
+    for tried in range(TRIES):
+        began = time.monotonic()
+        versions, document = await _latest(client, key)
+        wanted = as_json(change(document))
+        if versions and wanted == document:
+            return wanted
+        number = versions[0].number + 1 if versions else 1
+        if await _create(client, key, number, wanted, began):
+            for old in versions[KEPT - 1 :]:
+                await _drop(client, old)
+            return wanted
+        await asyncio.sleep(random.uniform(0, 0.05) * (tried + 1))
+    raise Contended(f"the document {key} was changed by others {TRIES} times in a row")
+
+
+async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], Any | None]:
+    """The versions that are there, newest first, and the newest one's document."""
+    while True:
+        versions = await _versions(client, key)
+        if not versions:
+            return versions, None
+        try:
+            return versions, await _document(client, versions[0].value)
+        except httpx.HTTPStatusError as gone:  # cleared away while we were on the way to it: there is a newer one
+            if gone.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            await asyncio.sleep(0.01)
+
+
+async def _versions(client: PrefectClient, key: str) -> list[_Version]:
+    found = await client.request(
+        "POST",
+        "/variables/filter",
+        json={"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED},
+    )
+    return [_Version(int(v["name"].rpartition("-")[2]), v["name"], v["value"]) for v in found.json()]
+
+
+async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
+    if "artifact" not in value:
+        return value["document"]
+    answer = await client.request("GET", "/artifacts/{id}", path_params={"id": value["artifact"]})
+    return json.loads(answer.json()["data"])
+
+
+async def _create(client: PrefectClient, key: str, number: int, document: Any, began: float) -> bool:
+    """Whether this version is ours to write, and is written."""
+    name, by = f"{_name(key)}-{number:08d}", uuid4().hex
+    value = await _value(client, key, document, by)
+    try:
+        await client.create_variable(VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)]))
+    except ObjectAlreadyExists:
+        standing = await client.read_variable_by_name(name)
+        if standing is None or not isinstance(standing.value, dict) or standing.value.get("by") != by:
+            await _drop(client, _Version(number, "", value))
+            return False  # else it is ours: the answer had been lost, and the client asked again
+    if time.monotonic() - began < _STALE:
+        return True
+    newest = await _versions(client, key)
+    if newest and newest[0].number > number:  # we were asleep: the name had been used, and cleared away since
+        await _drop(client, _Version(number, name, value))
+        return False
+    return True
+
+
+async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dict[str, Any]:
+    """The variable's value: the document, or the artifact that holds it."""
+    value = {"document": document, "by": by}
+    if len(json.dumps(value)) <= _IN_A_VARIABLE:
+        return value
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    made = await client.create_artifact(
+        ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
+    )
+    return {"artifact": str(made.id), "by": by}
+
+
+async def _drop(client: PrefectClient, version: _Version) -> None:
+    """Clear away what nobody needs; somebody else may have done so already."""
+    if version.variable:
+        await _delete(client, "/variables/name/{name}", {"name": version.variable})
+    if "artifact" in version.value:
+        await _delete(client, "/artifacts/{id}", {"id": version.value["artifact"]})
+
+
+async def _delete(
+    client: PrefectClient, path: Literal["/variables/name/{name}", "/artifacts/{id}"], names: dict[str, Any]
+) -> None:
+    try:
+        await client.request("DELETE", path, path_params=names)
+    except httpx.HTTPStatusError as problem:
+        if problem.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+
+
+def _name(key: str) -> str:
+    """As Prefect's names allow it (a-z, 0-9, dash); two keys never share one."""
+    words = re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")[:150]
+    digest = "" if words == key else f"-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return f"firstwatch-{words}{digest}"
+
+
+def _tag(key: str) -> str:
+    return f"firstwatch document {key}"
