@@ -1,11 +1,34 @@
-"""What Slack checks in the blocks of a message (docs.slack.dev/reference/block-kit/blocks), as far as messages go."""
+"""What Slack checks in a message: its length, its metadata (docs.slack.dev/messaging/message-metadata) and its blocks
+(docs.slack.dev/reference/block-kit/blocks), as far as messages go."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 MAX_BLOCKS = 50
+MAX_TEXT = 40_000
+
+
+def refusal(message: dict[str, Any]) -> dict[str, Any] | None:
+    """Why Slack would not take the message, as its JSON says it; None if it would."""
+    text, blocks, metadata = message.get("text"), message.get("blocks"), message.get("metadata")
+    if blocks and (problems := problems_with(blocks)):
+        return {"ok": False, "error": "invalid_blocks", "response_metadata": {"messages": problems}}
+    if not blocks and not text:
+        return {"ok": False, "error": "no_text"}
+    if text is not None and (not isinstance(text, str) or len(text) > MAX_TEXT):
+        return {"ok": False, "error": "msg_too_long"}
+    if metadata and not (isinstance(metadata, dict) and isinstance(metadata.get("event_payload"), dict)):
+        return {"ok": False, "error": "invalid_metadata_format"}
+    return None
+
+
+def kept_metadata(message: dict[str, Any]) -> dict[str, Any] | None:
+    """What is kept of a message's metadata: an event type that Slack does not like is dropped, with a warning."""
+    given = message.get("metadata") or {}
+    return given if re.fullmatch(r"[A-Za-z0-9_-]+", str(given.get("event_type", ""))) else None
 
 
 def problems_with(blocks: Any) -> list[str]:

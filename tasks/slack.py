@@ -1,7 +1,8 @@
 """Tell people, in Slack: one thread a release. A message that cannot be delivered changes nothing but its own record.
 
 Every delivery is a task run of its own, so that a lost message is seen in the UI; `tell` never raises.
-A message may arrive twice (its answer was lost, and it was sent again): Slack has no key against that.
+A message may arrive twice (its answer was lost, and it was sent again): Slack has no key against that. One with a mark
+is looked for before it is sent again (`tasks.deliver` gives one to each).
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any, Protocol
+from typing import Any, TypeVar
 from urllib.error import URLError
 
 from prefect import task
@@ -22,135 +23,199 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.tasks import Task
-from slack_sdk import WebClient, WebhookClient
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.errors import SlackClientError
 
 from firstwatch import spec
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.report.messages import Message, render
 from firstwatch.report.model import Delivery, map_text
 from firstwatch.report.text import plain
+from tasks.slack_doors import Bot, Closed, Door, Place, Refused, TryAgain, Unknowable, Webhook, marked
 
 TOTAL = 10.0  # seconds that one delivery may take, with all its tries
 _ONE_TRY = 5.0  # seconds of it for a single try
 _PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; the last one repeats
 
-_TRANSIENT = frozenset(
-    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
-)
-_SHAPE = frozenset(
-    {"invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long"}
-    | {"thread_not_found", "invalid_thread_ts", "message_not_found", "cannot_reply_to_message"}
-)
-
-# The SDK's own log lines hold the webhook's URL and the token. This logger has no parent and no handler.
-_SILENCE = logging.Logger("slack_sdk (silenced)", level=logging.CRITICAL + 1)
-
 LoadSecret = Callable[[str], Awaitable[Secret]]
-
-
-class TryAgain(Exception):
-    """This try failed, a further one may not; `after`: the seconds that Slack asks us to wait."""
-
-    def __init__(self, why: str, after: float | None = None):
-        super().__init__(why)
-        self.after = after
-
-
-class Refused(Exception):
-    """Slack does not want this message. `shape`: it may take it as bare text, outside of the thread."""
-
-    def __init__(self, why: str, *, shape: bool = False):
-        super().__init__(why)
-        self.shape = shape
+T = TypeVar("T")
 
 
 class NotDelivered(Exception):
-    """All tries failed. `worth_retrying`: another round may succeed."""
+    """All tries failed. `worth_retrying`: another round may succeed; `unclear`: Slack may have the message."""
 
-    def __init__(self, delivery: Delivery, *, worth_retrying: bool):
+    def __init__(self, delivery: Delivery, *, worth_retrying: bool, unclear: bool = False):
         super().__init__(f"{delivery.message}: {delivery.error}")
         self.delivery = delivery
         self.worth_retrying = worth_retrying
+        self.unclear = unclear
 
 
-# ── the two ways into Slack ──────────────────────────────────────────────────────────────────────────────────
+# ── a door, and the manners to use it with ───────────────────────────────────────────────────────────────────
 
 
-class Door(Protocol):
-    def post(self, payload: dict[str, Any], thread_ts: str | None, broadcast: bool, timeout: float) -> str | None:
-        """Send once (blocking); returns the message's timestamp, where there is one. Raises TryAgain or Refused."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a message is known again. `since`: Unix seconds before which it cannot have been sent; `unclear`: it may have
+    been sent before, and is looked for first."""
+
+    id: str
+    since: float
+    unclear: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Webhook:
-    """An incoming webhook. It cannot thread: each message stands alone."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that Slack has: where it stands (None: a webhook does not tell), after how many tries and what trouble
+    with them. `thread`: the message it replies to. `repeat`: it may have been sent before, which Slack did not tell."""
 
-    url: Secret
-
-    def post(self, payload: dict[str, Any], thread_ts: str | None, broadcast: bool, timeout: float) -> str | None:
-        client = WebhookClient(self.url.reveal(), timeout=timeout, retry_handlers=[], logger=_SILENCE)  # type: ignore[arg-type]
-        client.proxy = None  # leaves it to urllib, which reads NO_PROXY too
-        answer = client.send(**payload, unfurl_links=False, unfurl_media=False)
-        if answer.status_code == 200 and answer.body == "ok":
-            return None
-        raise _problem(answer.status_code, answer.body, dict(answer.headers))
+    place: Place | None
+    tries: int
+    trouble: str = ""
+    thread: str | None = None
+    repeat: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Bot:
-    """A bot token and a channel: the first message opens a thread, the others reply to it."""
+class Line:
+    """A door, used as Slack wants it: several tries, pauses, its Retry-After; and with no secret in what is said."""
 
-    token: Secret
-    channel: str
-    api_url: str = "https://slack.com/api/"
+    def __init__(self, door: Door, redactor: Redactor):
+        self.door = door
+        self._redactor = redactor
+        self._not_before = 0.0  # monotonic: until then, Slack does not want to hear from us
 
-    def post(self, payload: dict[str, Any], thread_ts: str | None, broadcast: bool, timeout: float) -> str | None:
-        client = WebClient(
-            self.token.reveal(),
-            base_url=self.api_url.rstrip("/") + "/",
-            timeout=timeout,  # type: ignore[arg-type]
-            retry_handlers=[],
-            logger=_SILENCE,
-        )
-        client.proxy = None
-        reply: dict[str, Any] = {"thread_ts": thread_ts, "reply_broadcast": broadcast} if thread_ts else {}
+    @classmethod
+    async def open(cls, slack: spec.Slack, load_secret: LoadSecret, redactor: Redactor, channel_id: str = "") -> Line:
+        """The door that the service file asks for. A secret that is missing is told by each delivery."""
         try:
-            answer = client.chat_postMessage(
-                channel=self.channel, **payload, **reply, unfurl_links=False, unfurl_media=False
+            secret = await load_secret(slack.webhook or slack.token or "")
+        except Exception as missing:
+            return cls(Closed(plain(redactor.text(str(missing)))), redactor)
+        redactor.add(secret.reveal())
+        if slack.webhook:
+            return cls(Webhook(secret), redactor)
+        return cls(Bot(secret, slack.channel or "", slack.api_url, channel_id), redactor)
+
+    async def post(
+        self,
+        message: Message,
+        thread: Place | str | None = None,
+        mark: Mark | None = None,
+        deadline: float | None = None,
+    ) -> Sent:
+        """Send, with several tries until `deadline` (monotonic; left out: TOTAL seconds from now).
+
+        Raises NotDelivered.
+        """
+        post = _Post(self, message, thread, mark)
+        try:
+            place, tries, why = await self._try(message.kind, post.once, deadline)
+        except NotDelivered as lost:
+            lost.unclear = post.unclear
+            raise
+        return Sent(place, tries, why, post.thread_ts, post.repeat)
+
+    async def update(self, message: Message, place: Place, deadline: float | None = None) -> bool:
+        """Have a message of ours read otherwise; False where the door cannot. Raises NotDelivered."""
+        payload = self.payload(message)
+
+        async def once(timeout: float) -> bool:
+            return await self.request(timeout, self.door.update, place, payload)
+
+        return (await self._try(message.kind, once, deadline))[0]
+
+    def payload(self, message: Message) -> dict[str, Any]:
+        """The message as Slack takes it, redacted before and after it is rendered."""
+        rendered: dict[str, Any] = map_text(render(map_text(message, self._redactor.text)), self._redactor.text)
+        return rendered
+
+    async def _try(
+        self, kind: str, once: Callable[[float], Awaitable[T]], deadline: float | None
+    ) -> tuple[T, int, str]:
+        """What `once` gives, after how many tries, and what was wrong with the last of those that failed."""
+        deadline = time.monotonic() + TOTAL if deadline is None else deadline
+        why = ""
+        for tried, pause in enumerate(itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))):
+            wait = self._not_before - time.monotonic()
+            if time.monotonic() + max(wait, 0) >= deadline:
+                why = why or (f"Slack asks us to wait {wait:.0f} s more" if wait > 0 else "there was no time left")
+                raise NotDelivered(Delivery(kind, False, tried, why), worth_retrying=True)
+            await asyncio.sleep(max(wait, 0))
+            try:
+                return await once(min(_ONE_TRY, deadline - time.monotonic())), tried + 1, why
+            except TryAgain as problem:
+                why = plain(self._redactor.text(str(problem)))
+                self._not_before = time.monotonic() + (pause if problem.after is None else problem.after)
+            except (Refused, _Enough) as problem:
+                why = plain(self._redactor.text(str(problem)))
+                worth = isinstance(problem, _Enough)
+                raise NotDelivered(Delivery(kind, False, tried + 1, why), worth_retrying=worth) from None
+        raise AssertionError("the tries never end by themselves")
+
+    async def request(self, timeout: float, ask: Callable[..., T], *arguments: Any) -> T:
+        """One request of the door's. The message of an error is not passed on where it may hold the URL."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(ask, *arguments, timeout)
+        except TimeoutError:
+            raise TryAgain(f"Slack did not answer within {timeout:.0f} s", unclear=True) from None
+        except URLError as problem:
+            unclear = isinstance(problem.reason, BrokenPipeError | ConnectionResetError | TimeoutError)
+            raise TryAgain(f"Slack cannot be reached: {problem.reason}", unclear=unclear) from None
+        except (OSError, HTTPException) as problem:
+            raise TryAgain(f"the connection to Slack broke ({type(problem).__name__})", unclear=True) from None
+        except (SlackClientError, ValueError, KeyError) as problem:
+            raise Refused(f"Slack's address or answer is not usable ({type(problem).__name__})") from None
+
+
+class _Enough(Exception):
+    """No more tries now: each of them may be one more message."""
+
+
+class _Post:
+    """A message on its way, and what the tries so far have taught about it."""
+
+    def __init__(self, line: Line, message: Message, thread: Place | str | None, mark: Mark | None):
+        self._line, self._message, self._mark = line, message, mark
+        self._thread = thread if isinstance(thread, Place) else None
+        self.thread_ts = thread.ts if isinstance(thread, Place) else thread
+        self.unclear = mark is not None and mark.unclear
+        self.repeat = False
+        self._bare = False
+
+    async def once(self, timeout: float) -> Place | None:
+        if self._mark and self.unclear and not self.repeat and (there := await self._look(self._mark, timeout)):
+            return there
+        try:
+            return await self._line.request(
+                timeout, self._line.door.post, self._payload(), self.thread_ts, self._message.broadcast
             )
-        except SlackApiError as refused:
-            response: Any = refused.response
-            raise _problem(response.status_code, _error_code(response.data), response.headers) from None
-        return str(answer["ts"])
+        except TryAgain as problem:
+            self.unclear = self.unclear or problem.unclear
+            if self.repeat and problem.unclear:
+                raise _Enough(str(problem)) from None
+            raise
+        except Refused as problem:
+            if not problem.shape or self._bare:
+                raise
+            self._bare, self.thread_ts = True, None  # better plain than not at all
+            raise TryAgain(str(problem), 0.0) from None
 
+    async def _look(self, mark: Mark, timeout: float) -> Place | None:
+        """The message, if Slack has it. Where it does not tell, better twice than never, and said so."""
+        try:
+            there = await self._line.request(timeout, self._line.door.find, mark.id, mark.since, self._thread)
+        except Unknowable:
+            self.repeat = True
+            return None
+        self.unclear = False
+        return there
 
-@dataclasses.dataclass(frozen=True)
-class Closed:
-    """No way in: its secret is missing. Each delivery fails, and says so."""
-
-    why: str
-
-    def post(self, payload: dict[str, Any], thread_ts: str | None, broadcast: bool, timeout: float) -> str | None:
-        raise Refused(self.why)
-
-
-def _problem(status: int, error: str, headers: dict[str, str]) -> TryAgain | Refused:
-    """What an answer means that is no success."""
-    if status == 429 or error in ("ratelimited", "rate_limited"):
-        after = next((v for k, v in headers.items() if k.lower() == "retry-after"), "1")
-        return TryAgain(f"Slack asks us to wait {after} s", float(after) if after.isdecimal() else 1.0)
-    if status >= 500 or error in _TRANSIENT:
-        return TryAgain(f"Slack answered {status} {error}".strip())
-    return Refused(f"Slack refused it: {status} {error}", shape=error.partition(":")[0] in _SHAPE)
-
-
-def _error_code(data: Any) -> str:
-    """`invalid_blocks: what is wrong with them`."""
-    if not isinstance(data, dict):
-        return "an answer that is no JSON"
-    details = (data.get("response_metadata") or {}).get("messages") or []
-    return ": ".join([str(data.get("error", "no reason given")), *map(str, details[:3])])
+    def _payload(self) -> dict[str, Any]:
+        title = f"{self._message.title} (may be a repeat)" if self.repeat else self._message.title
+        payload = self._line.payload(dataclasses.replace(self._message, title=title))
+        if self._bare:
+            payload = {"text": payload["text"]}
+        return marked(payload, self._mark.id) if self._mark else payload
 
 
 # ── the thread of a release ──────────────────────────────────────────────────────────────────────────────────
@@ -162,69 +227,26 @@ class Thread:
 
     def __init__(self, door: Door, redactor: Redactor, ts: str | None = None):
         self.ts = ts
-        self._door = door
-        self._redactor = redactor
+        self._line = Line(door, redactor)
         self._one_at_a_time = asyncio.Lock()
-        self._not_before = 0.0  # monotonic: until then, Slack does not want to hear from us
 
     @classmethod
     async def open(
         cls, slack: spec.Slack, load_secret: LoadSecret, redactor: Redactor, ts: str | None = None
     ) -> Thread:
         """The thread that the service file asks for. A secret that is missing is told by each delivery."""
-        try:
-            secret = await load_secret(slack.webhook or slack.token or "")
-        except Exception as missing:
-            return cls(Closed(plain(redactor.text(str(missing)))), redactor, ts)
-        redactor.add(secret.reveal())
-        door = Webhook(secret) if slack.webhook else Bot(secret, slack.channel or "", slack.api_url)
-        return cls(door, redactor, ts)
+        return cls((await Line.open(slack, load_secret, redactor)).door, redactor, ts)
 
     async def send(self, message: Message) -> Delivery:
         """Deliver, with several tries in at most TOTAL seconds. Raises NotDelivered."""
         async with self._one_at_a_time:
-            return await self._send(message)
-
-    async def _send(self, message: Message) -> Delivery:
-        payload = map_text(render(map_text(message, self._redactor.text)), self._redactor.text)
-        deadline = time.monotonic() + TOTAL
-        why = ""
-        for tried, pause in enumerate(itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))):
-            wait = self._not_before - time.monotonic()
-            if time.monotonic() + max(wait, 0) >= deadline:
-                why = why or f"Slack asks us to wait {wait:.0f} s more"
-                raise NotDelivered(Delivery(message.kind, False, tried, why, self.ts), worth_retrying=True)
-            await asyncio.sleep(max(wait, 0))
             try:
-                ts = await self._try(payload, message.broadcast, min(_ONE_TRY, deadline - time.monotonic()))
-            except TryAgain as problem:
-                why = plain(self._redactor.text(str(problem)))
-                self._not_before = time.monotonic() + (pause if problem.after is None else problem.after)
-            except Refused as problem:
-                why = plain(self._redactor.text(str(problem)))
-                if not problem.shape or "blocks" not in payload:
-                    raise NotDelivered(
-                        Delivery(message.kind, False, tried + 1, why, self.ts), worth_retrying=False
-                    ) from None
-                payload, self.ts = {"text": payload["text"]}, None  # better plain than not at all
-            else:
-                self.ts = self.ts or ts
-                return Delivery(message.kind, True, tried + 1, why, self.ts)
-        raise AssertionError("the tries never end by themselves")
-
-    async def _try(self, payload: dict[str, Any], broadcast: bool, timeout: float) -> str | None:
-        # The message of an error is not passed on where it may hold the URL.
-        try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.to_thread(self._door.post, payload, self.ts, broadcast, timeout)
-        except TimeoutError:
-            raise TryAgain(f"Slack did not answer within {timeout:.0f} s") from None
-        except URLError as problem:
-            raise TryAgain(f"Slack cannot be reached: {problem.reason}") from None
-        except (OSError, HTTPException) as problem:
-            raise TryAgain(f"the connection to Slack broke ({type(problem).__name__})") from None
-        except (SlackClientError, ValueError, KeyError) as problem:
-            raise Refused(f"Slack's address or answer is not usable ({type(problem).__name__})") from None
+                sent = await self._line.post(message, self.ts)
+            except NotDelivered as lost:
+                lost.delivery = dataclasses.replace(lost.delivery, ts=self.ts)
+                raise
+            self.ts = sent.thread or (sent.place.ts if sent.place else None)
+            return Delivery(message.kind, True, sent.tries, sent.trouble, self.ts)
 
 
 # ── the task ─────────────────────────────────────────────────────────────────────────────────────────────────
