@@ -1,0 +1,217 @@
+"""TLS certificates as a service shows them: read with real handshakes, judged by firstwatch.certificates.
+
+Works without Prefect. Only addresses that the resolver allows are connected to, as in the HTTP transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+
+from firstwatch.certificates import Certificate, Chain, judge, read_chain
+from firstwatch.found import Found
+from firstwatch.hosts import show_host
+from firstwatch.model import Outcome
+from firstwatch.monitor import Kind, Phases, Probe
+from firstwatch.spec.synthetic import Certificate as Policy
+from firstwatch.spec.synthetic import certificate_name
+from firstwatch.units import show_duration
+from tasks import wire
+
+_FIRST_ADDRESSES = 2.0  # seconds for an address, where there are more to try
+_GOODBYE = 0.5  # seconds in which a server may take leave
+_OUT_OF_TIME = frozenset({9, 10})  # OpenSSL: not yet valid, expired
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+_IGNORE_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python does not name
+
+
+class _Unreadable(Exception):
+    """The server shows a certificate that is none."""
+
+
+@dataclass(slots=True)
+class _Talk:
+    """One probe's way to the service: how far it came, and how long the parts of the first handshake took."""
+
+    host: str
+    port: int
+    resolver: wire.Resolver
+    name: str = ""  # the host in ASCII, as TLS and DNS know it
+    stage: str = "the host's name was not resolved"
+    phases: Phases = field(default_factory=Phases)
+
+
+async def probe_certificate(
+    host: str,
+    port: int,
+    policy: Policy,
+    *,
+    resolver: wire.Resolver,
+    ca_file: str | None = None,
+    timeout: float = 10.0,
+    clock: Callable[[], float] = time.time,
+    check: str = "",
+) -> Probe:
+    """Is the certificate that this port shows in order, and for how long? `timeout` is in seconds, for all of it;
+    `check` is its name, where the file writes the host in another way.
+
+    Raises nothing for what the network or the service does: that is a FAIL. A host that may not be asked is an ERROR.
+    """
+    at = clock()
+    talk = _Talk(host, port, resolver)
+    found = await _look(talk, policy, ca_file, timeout, at)
+    took = [part for part in (talk.phases.resolve, talk.phases.connect, talk.phases.tls) if part is not None]
+    return found.probe(
+        check or certificate_name(show_host(host, port, 443)),
+        Kind.CERTIFICATE,
+        f"TLS {show_host(host, port, 0)}",
+        at,
+        elapsed=sum(took) if talk.phases.tls is not None else None,
+        phases=talk.phases,
+    )
+
+
+async def _look(talk: _Talk, policy: Policy, ca_file: str | None, timeout: float, now: float) -> Found:
+    try:
+        talk.name = _ascii(talk.host)
+        async with asyncio.timeout(timeout):
+            chain = await _chain(talk, ca_file)
+    except TimeoutError:
+        return Found(Outcome.FAIL, f"no TLS handshake within {show_duration(timeout)} ({talk.stage})")
+    except wire.AddressRefused as refused:
+        return Found(Outcome.ERROR, f"refused: {refused}")
+    except _Unreadable:
+        return Found(Outcome.FAIL, "it shows a certificate that cannot be read")
+    except UnicodeError:
+        return Found(Outcome.ERROR, f"{talk.host} is no host name")
+    except OSError as broken:
+        return Found(Outcome.FAIL, _describe(broken))
+    return judge(talk.host, policy, chain, now)
+
+
+async def _chain(talk: _Talk, ca_file: str | None) -> Chain:
+    """The chain as sent and as verified. A good one takes one handshake; each further one says more about a bad one.
+
+    OpenSSL tells one fault only, and shows no certificate that it refuses. Host names are left out throughout.
+    """
+    try:
+        return await _handshake(talk, _context(ca_file))
+    except ssl.SSLCertVerificationError as refused:
+        fault = refused
+    if fault.verify_code in _OUT_OF_TIME:  # is it well but for its dates?
+        try:
+            verified = await _handshake(talk, _context(ca_file, ignore_time=True))
+            return replace(verified, code=fault.verify_code, message=fault.verify_message)
+        except ssl.SSLCertVerificationError as refused:
+            fault = refused
+    sent = await _handshake(talk, _context(None, verify=False))
+    return replace(sent, verified=(), code=fault.verify_code, message=fault.verify_message)
+
+
+@functools.cache
+def _context(ca_file: str | None, *, verify: bool = True, ignore_time: bool = False) -> ssl.SSLContext:
+    """One a process and setting: making one costs 25 ms. It trusts whom the HTTP transport trusts."""
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+    context.check_hostname = False  # judged by us, beside all else that is wrong
+    if not verify:
+        context.verify_mode = ssl.CERT_NONE
+    if ignore_time:
+        context.verify_flags |= _IGNORE_TIME
+    return context
+
+
+async def _handshake(talk: _Talk, context: ssl.SSLContext) -> Chain:
+    """Connect and shake hands. Raises OSError (ssl.SSLError too), wire.AddressRefused and _Unreadable."""
+    async with _tls(talk, context) as tls:
+        return Chain(
+            _certificates(tls, "unverified"),
+            _certificates(tls, "verified") if context.verify_mode is ssl.CERT_REQUIRED else (),
+            tls_version=tls.version() or "",
+        )
+
+
+@contextlib.asynccontextmanager
+async def _tls(talk: _Talk, context: ssl.SSLContext) -> AsyncIterator[ssl.SSLObject]:
+    begun = time.monotonic()
+    addresses = await talk.resolver.addresses(talk.name, talk.port)
+    resolved = time.monotonic()
+    talk.stage = "not connected"
+    connection = await _connect(addresses, talk.port)
+    connected = time.monotonic()
+    talk.stage = "connected, the TLS handshake did not end"
+    if talk.phases.connect is None:
+        talk.phases = Phases(resolve=resolved - begun, connect=connected - resolved)
+    try:
+        _, writer = await asyncio.open_connection(
+            sock=connection, ssl=context, server_hostname=talk.name, ssl_shutdown_timeout=_GOODBYE
+        )
+    except BaseException:
+        connection.close()
+        raise
+    if talk.phases.tls is None:
+        talk.phases = replace(talk.phases, tls=time.monotonic() - connected)
+    try:
+        yield writer.get_extra_info("ssl_object")
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
+
+
+async def _connect(addresses: list[str], port: int) -> socket.socket:
+    """A connection to the first address that takes one. Raises OSError if none does."""
+    *first, last = addresses
+    for address in first:
+        with contextlib.suppress(OSError, TimeoutError):
+            return await asyncio.wait_for(_connect_to(address, port), _FIRST_ADDRESSES)
+    return await _connect_to(last, port)
+
+
+async def _connect_to(address: str, port: int) -> socket.socket:
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _certificates(tls: ssl.SSLObject, which: str) -> tuple[Certificate, ...]:
+    """The "verified" or the "unverified" chain of a handshake, by Python's public call (from 3.13 on) or by that of the
+    C object below it, which had it before. Raises _Unreadable."""
+    public = getattr(tls, f"get_{which}_chain", None)
+    inner: Any = getattr(tls, "_sslobj", None)
+    found: list[Any] = (public or getattr(inner, f"get_{which}_chain"))() or []
+    try:
+        return read_chain(_der(each) for each in found)
+    except ValueError:
+        raise _Unreadable from None
+
+
+def _der(certificate: Any) -> bytes:
+    return certificate if isinstance(certificate, bytes) else ssl.PEM_cert_to_DER_cert(certificate.public_bytes())
+
+
+def _ascii(host: str) -> str:
+    """Raises UnicodeError for what cannot be a host's name."""
+    host = host.rstrip(".")
+    return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+def _describe(broken: OSError) -> str:
+    if isinstance(broken, ssl.SSLError) and broken.reason in _NO_TLS:
+        return "this port does not speak TLS"
+    if isinstance(broken, ssl.SSLEOFError | ConnectionResetError):
+        return "the connection was closed during the TLS handshake"
+    return wire.describe(broken)
