@@ -8,8 +8,9 @@ fail) is found by `compile_condition`, before the first byte is sent.
 from __future__ import annotations
 
 import itertools
-import json
+import logging
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from firstwatch.cel_facts import Found, cut, find, leaves, show
+from firstwatch.cel_facts import facts_of as facts_of
+from firstwatch.cel_functions import FUNCTIONS
 from firstwatch.cel_text import Path, Token, bound_names, paths_in, paths_of_all, show_path, tokens_of
 
 # `import cel` would load its own command line too (rich, typer, prompt_toolkit: 0.3 s); a stand-in keeps it out.
@@ -26,6 +30,7 @@ import cel  # noqa: E402
 
 if not _stand_in.__doc__ and not hasattr(_stand_in, "__file__"):
     del sys.modules["cel.cli"]
+logging.getLogger("cel").setLevel(logging.CRITICAL)  # what it warns of it raises too; the values are no log's business
 
 HTTP_NAMES = frozenset({"status", "headers", "json", "text", "elapsed"})
 """Of an answer: status (number), headers (lower-case names), json, text, elapsed (seconds)."""
@@ -59,7 +64,6 @@ _INSTEAD = {
     "not": "write !(…)", "len": "write size(…)",
     "True": "write true", "False": "write false", "None": "write null",
 }  # fmt: skip
-_SHOWN = 120  # characters of an actual value in a `why`
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -96,7 +100,7 @@ class Condition:
         if result is True and (empty := _all_of_nothing(self.text, values)):
             return Judged(False, f"{self.text}: {empty} is empty, so all() of it proves nothing")
         if not isinstance(result, bool):
-            return Judged(False, f"{self.text}: gives {_show(result)}, which is neither true nor false; {facts}")
+            return Judged(False, f"{self.text}: gives {show(result)}, which is neither true nor false; {facts}")
         return Judged(result, f"{self.text}: {facts}")
 
 
@@ -117,10 +121,10 @@ def compile_condition(text: str, names: frozenset[str]) -> Condition:
     return Condition(text, paths)
 
 
-def compile_expression(text: str, names: frozenset[str], more: Iterable[str] = ()) -> tuple[Path, ...]:
+def compile_expression(text: str, names: frozenset[str], functions: Iterable[str] = FUNCTIONS) -> tuple[Path, ...]:
     """The paths that a CEL expression looks at. Raises ConditionError for bad syntax and unknown names.
 
-    `more` are functions that it may call besides CEL's own.
+    `functions` are those that it may call besides CEL's own.
     """
     program = _program(text)
     tokens = tokens_of(text)
@@ -133,8 +137,8 @@ def compile_expression(text: str, names: frozenset[str], more: Iterable[str] = (
         if name not in names | bound | _TYPES:
             raise ConditionError(f"unknown name {name}", _hint_for(name, names), _column(tokens, name))
     for name in program.functions():
-        if name.isidentifier() and name not in _FUNCTIONS | _TIME_FUNCTIONS | {*more}:
-            known = {*_FUNCTIONS, *more}
+        if name.isidentifier() and name not in _FUNCTIONS | _TIME_FUNCTIONS | {*functions}:
+            known = {*_FUNCTIONS, *functions}
             hint = _INSTEAD.get(name) or _closest(name, known) or f"functions here: {_listed({*_MACROS, *known})}"
             raise ConditionError(f"unknown function {name}()", hint, _column(tokens, name))
     _refuse_bad_patterns(tokens)
@@ -222,7 +226,7 @@ def _refuse_foregone(text: str, paths: tuple[Path, ...]) -> None:
     for values in samples:
         result = run(text, values)
         if not isinstance(result, bool | BaseException):
-            raise ConditionError(f"gives {_show(result)}, which is neither true nor false", f"compare it: {text} == …")
+            raise ConditionError(f"gives {show(result)}, which is neither true nor false", f"compare it: {text} == …")
         results.append(result)
     if names <= _NUMBERS and all(result is True for result in results):
         raise ConditionError("this condition can never fail", f"it holds for every {' and '.join(sorted(names))}")
@@ -264,48 +268,47 @@ def _execute(text: str, paths: tuple[Path, ...], values: Mapping[str, Any]) -> A
     for name in sorted({str(path[0]) for path in paths}):
         _refuse_value(name, values)
     for path in paths:
-        found = _find(path, values)
-        if isinstance(found, _Found) and (where := _out_of_range(found.value)):
+        found = find(path, values)
+        if isinstance(found, Found) and (where := _out_of_range(found.value)):
             raise ConditionError(f"{show_path(path)}{where} is a whole number beyond 64 bits, which CEL would round")
-    result = run(text, {str(path[0]): values[str(path[0])] for path in paths})
+    names = {str(path[0]) for path in paths}
+    result = run(text, {name: values[name] for name in names & values.keys()})
     if not isinstance(result, BaseException):
         return result
+    if names - values.keys():
+        raise ConditionError("the answer is not JSON")
     facts = facts_of(paths, values)
     if isinstance(result, KeyError | IndexError):
         missing = f"there is no {result.args[0]}" if isinstance(result, KeyError) else str(result)
-        told = any(not isinstance(_find(path, values), _Found) for path in paths)
+        told = any(not isinstance(find(path, values), Found) for path in paths)
         raise ConditionError(facts if told else f"{missing}; {facts}")
     if isinstance(result, TypeError):
         raise ConditionError(f"the types do not fit: {facts_of(paths, values, kinds=True)}")
-    raise ConditionError(f"{_cut(str(result).partition('. Check')[0])}; {facts}")
+    raise ConditionError(f"{cut(_said(result))}; {facts}")
+
+
+_OURS = re.compile(r"Function '(\w+)' error: Python function call failed: ValueError: ")
+
+
+def _said(e: BaseException) -> str:
+    return _OURS.sub(r"\1(): ", str(e)).partition(". Check")[0]
 
 
 def _refuse_value(name: str, values: Mapping[str, Any]) -> None:
     if name not in values:
-        raise ConditionError("the answer is not JSON" if name == "json" else f"there is no {name}")
+        if name == "json":
+            return  # `status == 204 || json.ok` is proven without; whatever hangs on it finds that it is not there
+        raise ConditionError(f"there is no {name}")
     value = values[name]
     if name in _KINDS and (not isinstance(value, _KINDS[name]) or isinstance(value, bool)):
-        raise ConditionError(f"there is no {name} to compare, only {_show(value)}")
-    for where, leaf in _leaves(value):
+        raise ConditionError(f"there is no {name} to compare, only {show(value)}")
+    for where, leaf in leaves(value):
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise ConditionError(f"{name}{where} is {leaf}, which proves nothing")
 
 
 def _out_of_range(value: Any) -> str | None:
-    return next((w or " " for w, leaf in _leaves(value) if isinstance(leaf, int) and leaf not in _INT64), None)
-
-
-def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every plain value in a JSON value, with its place; without recursion, as JSON may be nested deep."""
-    waiting = [("", value)]
-    while waiting:
-        where, item = waiting.pop()
-        if isinstance(item, Mapping):
-            waiting += [(f"{where}.{key}", inner) for key, inner in item.items()]
-        elif isinstance(item, list | tuple):
-            waiting += [(f"{where}[{i}]", inner) for i, inner in enumerate(item)]
-        else:
-            yield where, item
+    return next((w or " " for w, leaf in leaves(value) if isinstance(leaf, int) and leaf not in _INT64), None)
 
 
 def _all_of_nothing(text: str, values: Mapping[str, Any]) -> str:
@@ -313,14 +316,14 @@ def _all_of_nothing(text: str, values: Mapping[str, Any]) -> str:
     tokens = tokens_of(text)
     if any(token.text == "size" for token in tokens):
         return ""
-    found = ((path, _find(path, values)) for path in paths_of_all(tokens, frozenset(values)))
-    return next((show_path(path) for path, at in found if isinstance(at, _Found) and at.value in ([], {})), "")
+    found = ((path, find(path, values)) for path in paths_of_all(tokens, frozenset(values)))
+    return next((show_path(path) for path, at in found if isinstance(at, Found) and at.value in ([], {})), "")
 
 
-def run(text: str, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+def run(text: str, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] = FUNCTIONS) -> Any:
     """The result, or the exception that CEL raised (returned, not raised). `functions` are ours besides CEL's own."""
     try:
-        return _program(text).execute(cel.Context(dict(values), dict(functions)) if functions else dict(values))
+        return _program(text).execute(cel.Context(dict(values), dict(functions)))
     except BaseException as e:
         _reraise_if_not_cels(e)
         return e
@@ -330,54 +333,6 @@ def _reraise_if_not_cels(e: BaseException) -> None:
     """A panic in CEL's Rust code is a BaseException of its own; it must not take the flow run down."""
     if not isinstance(e, Exception) and type(e).__name__ != "PanicException":
         raise e
-
-
-class _Found(NamedTuple):
-    value: Any
-
-
-def _find(path: Path, values: Mapping[str, Any]) -> _Found | str:
-    """What stands at the path, or a sentence about what is missing."""
-    at: Any = values
-    for i, step in enumerate(path):
-        if isinstance(at, Mapping):
-            if step not in at:
-                return f"{show_path(path[:i])} has no key {json.dumps(step)}"
-        elif isinstance(at, list) and isinstance(step, int):
-            if step >= len(at):
-                return f"{show_path(path[:i])} has {len(at)} items, so there is no [{step}]"
-        else:
-            return f"{show_path(path[:i])} is {_show(at)}, which has no {json.dumps(step)}"
-        at = at[step]
-    return _Found(at)
-
-
-def facts_of(paths: tuple[Path, ...], values: Mapping[str, Any], *, kinds: bool = False) -> str:
-    """What stands at the paths, in a sentence."""
-    told = []
-    for path in paths:
-        found = _find(path, values)
-        if isinstance(found, str):
-            told.append(found)
-        else:
-            told.append(f"{show_path(path)} is {_show(found.value)}{f' ({_kind(found.value)})' if kinds else ''}")
-    return "; ".join(dict.fromkeys(told))
-
-
-def _kind(value: Any) -> str:
-    kinds = {bool: "true or false", int: "number", float: "number", str: "text", dict: "object", list: "list"}
-    return kinds.get(type(value), "null")
-
-
-def _show(value: Any) -> str:
-    try:
-        return _cut(json.dumps(value, ensure_ascii=False, default=str))
-    except (ValueError, RecursionError):
-        return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _hint_for(name: str, names: frozenset[str]) -> str:

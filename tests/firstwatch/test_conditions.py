@@ -118,6 +118,15 @@ def test_a_body_that_is_no_json_does_not_hold_even_where_its_absence_is_asked_fo
         assert not judged("!has(json.error)", json=body)[0]
 
 
+def test_what_is_proven_without_the_body_does_not_need_it_to_be_json() -> None:
+    empty = {name: value for name, value in ANSWER.items() if name != "json"} | {"status": 204, "text": ""}
+    condition = compile_condition("status == 204 || json.ok == true", HTTP_NAMES)
+    assert condition.holds(empty) == (True, f"{condition.text}: status is 204; the answer is not JSON")
+    assert condition.holds({**empty, "status": 200}) == (False, f"{condition.text}: the answer is not JSON")
+    for unproven in ("json != 5", "!(json.a == 1)", "json.a == 1 ? false : true", "status == 204 && json != null"):
+        assert not compile_condition(unproven, HTTP_NAMES).holds(empty).held
+
+
 def test_all_of_nothing_proves_nothing_unless_it_was_thought_of() -> None:
     assert judged("json.items.all(x, x.k > 0)", json={"items": []}) == (
         False,
@@ -145,6 +154,53 @@ def test_a_condition_can_be_pickled_and_asked_from_other_threads() -> None:
         assert all(pool.map(lambda _: condition.holds(ANSWER).held, range(100)))
 
 
+# ── our own functions ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("12", 12), (" 12.5\n", 12.5), ("-1e3", -1000.0), ("0xFf", 255), ("0o17", 15), ("0b101", 5), ("-0x1", -1), (7, 7)],
+)
+def test_as_number_reads_what_text_writes(text: Any, number: float) -> None:
+    assert evaluate("as_number(json.n)", {"json": {"n": text}}) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "007", "1_000", "12 ms", "NaN", "inf", "1e999", "9223372036854775808", "١", True, None, [1], {}]
+)
+def test_what_is_no_number_is_never_compared_as_one(text: Any) -> None:
+    for condition in ("as_number(json.n) < 5", "as_number(json.n) >= 5", "as_number(json.n) != 5"):
+        held, why = judged(condition, json={"n": text})
+        assert not held and "as_number(): this" in why
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("x", "x"), (True, "true"), (15, "15"), (15.0, "15"), (1234567, "1234567"), (0.9, "0.9"), (1e-7, "1e-7"),
+     (1e21, "1e+21"), (0.00001, "0.00001"), (-0.0, "0"), ([1, None, "é"], '[1,null,"é"]'),
+     ({"b": {}, "a": 1.0}, '{"a":1,"b":{}}')],
+)  # fmt: skip
+def test_as_text_writes_values_as_the_shortest_json(value: Any, text: str) -> None:
+    assert evaluate("as_text(json.v)", {"json": {"v": value}}) == text
+
+
+def test_null_has_no_text() -> None:
+    assert judged('as_text(json.none) != "x"') == (
+        False,
+        'as_text(json.none) != "x": as_text(): null has no text; json.none is null',
+    )
+
+
+def test_trim_takes_the_spaces_around_a_text() -> None:
+    assert judged('text.trim() == "OK"', text="\n OK\r\n")[0]
+    assert not judged('json.n.trim() != "OK"')[0]
+
+
+def test_a_failing_function_writes_no_value_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert not judged("as_number(json.status) == 5", json={"status": "s3cret"})[0]
+    assert not caplog.records
+
+
 # ── before the first byte ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -163,7 +219,7 @@ def test_a_condition_can_be_pickled_and_asked_from_other_threads() -> None:
         ("body.x == 1", "unknown name body", "json for a parsed body"),
         ("status == 200 && True", "unknown name True", "write true"),
         ("value < 1", "unknown name value", "names here: elapsed, headers, json, status, text"),
-        ("foo(status) == 1", "unknown function foo()", "functions here: all"),
+        ("foo(status) == 1", "unknown function foo()", "functions here: all, as_number"),
         ('text.startswith("a")', "unknown function startswith()", "did you mean startsWith?"),
         ("true", "can never fail", "compare something of"),
         ("1 == 1", "can never fail", "compare something of"),
