@@ -1,0 +1,135 @@
+"""A monitor that falls silent is told by the Prefect server itself: a real one, and a Slack that checks what Slack
+would."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from demo.slack import Slack
+from firstwatch.redaction import Secret
+from firstwatch.spec import Service
+from tasks import watchdog
+from tasks.secrets import SecretMissing
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    with Slack() as running:
+        yield running
+
+
+def service(name: str, **alerts: object) -> Service:
+    return Service.model_validate(
+        {
+            "service": name,
+            "base_url": "http://127.0.0.1:1",
+            "synthetic": {"every": "1m", "locations": ["eu"]},
+            "alerts": alerts,
+        }
+    )
+
+
+def secrets(slack: Slack) -> object:
+    async def load(name: str) -> Secret:
+        known = {"hook": slack.webhook_url, "token": slack.token}
+        if name not in known:
+            raise SecretMissing(f"secret:{name} has no value")
+        return Secret(name, known[name])
+
+    return load
+
+
+@pytest.mark.parametrize("way", ["webhook", "bot"])
+def test_a_silence_is_told_once_and_the_next_one_again(
+    prefect_api: str, slack: Slack, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(watchdog, "watched", lambda s: [watchdog.Watched(s.service, "eu", 10.0)])
+    bot = {"token": "secret:token", "channel": "releases", "api_url": slack.api_url}
+    alerts = {"slack": {"webhook": "secret:hook"} if way == "webhook" else bot}
+    shop = service(f"shop-{way}", **alerts)
+
+    async def work() -> None:
+        async with get_client() as client:
+            lines = await watchdog.ensure_watchdogs(client, [shop], secrets(slack), time.time())  # type: ignore[arg-type]
+            assert any("created" in line for line in lines), lines
+            await asyncio.sleep(6)
+            assert slack.messages == []
+            await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
+            await _until(lambda: len(slack.messages) == 1, 40)
+            assert f"Nobody watches shop-{way} at eu" in slack.messages[0].text
+            assert "silent for 10s" in slack.messages[0].text
+            await asyncio.sleep(13)
+            assert len(slack.messages) == 1  # one silence, one message
+            await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
+            await _until(lambda: len(slack.messages) == 2, 40)
+            again = await watchdog.ensure_watchdogs(client, [], secrets(slack), time.time())  # type: ignore[arg-type]
+            assert any("deleted" in line for line in again), again
+
+    asyncio.run(work())
+
+
+async def _until(true: object, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, f"not within {seconds} s"
+        await asyncio.sleep(0.2)
+
+
+def test_without_a_secret_it_says_that_nobody_will_be_told(prefect_api: str, slack: Slack) -> None:
+    async def work() -> None:
+        async with get_client() as client:
+            silent = service("quiet", slack={"webhook": "secret:unknown"})
+            [line] = await watchdog.ensure_watchdogs(client, [silent], secrets(slack), time.time())  # type: ignore[arg-type]
+            assert line.startswith("nobody will be told when the monitor of quiet at eu falls silent")
+            assert line.endswith(": secret:unknown has no value")
+            assert not [a for a in await client.read_automations() if "quiet" in a.name]
+
+    asyncio.run(work())
+
+
+def test_what_must_be_alive() -> None:
+    two = Service.model_validate(
+        {"service": "shop", "base_url": "http://x", "synthetic": {"every": "1m", "locations": ["eu", "us"]}}
+    )
+    assert [(w.shown, w.within) for w in watchdog.watched(two)] == [("shop at eu", 150.0), ("shop at us", 150.0)]
+    assert list(watchdog.watched(Service.model_validate({"service": "shop", "base_url": "http://x"}))) == []
+
+
+@pytest.fixture
+def switch() -> Iterator[tuple[str, list[str], list[int]]]:
+    """A dead-man switch: its URL, the paths that were asked, and the statuses that it answers next."""
+    asked: list[str] = []
+    answers: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(answers.pop(0) if answers else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/ping/s3cret", asked, answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_dead_man_switch_is_asked_and_its_url_is_never_told(switch: tuple[str, list[str], list[int]]) -> None:
+    url, asked, answers = switch
+    assert asyncio.run(watchdog.ping(Secret("ping", url))) == ""
+    assert asked == ["/ping/s3cret"]
+    answers.append(503)
+    assert asyncio.run(watchdog.ping(Secret("ping", url))) == "the dead-man switch answered 503"
+    gone = asyncio.run(watchdog.ping(Secret("ping", "http://127.0.0.1:9/s3cret")))
+    assert gone == "the dead-man switch could not be reached (ConnectError)"
