@@ -153,14 +153,14 @@ async def push(
             httpx.AsyncClient(verify=wire.tls_context(None, False), timeout=None, trust_env=False) as client,
             client.stream("PUT", group, content=body, headers=headers) as answer,
         ):
-            said = f"{answer.status_code} {await anext(answer.aiter_text(200), '')}"  # its body may be endless
+            if answer.is_success:
+                return ""
+            why = f"{answer.status_code} {await anext(answer.aiter_text(200), '')}".strip()  # it may be endless
     except TimeoutError:
         why = f"no answer within {timeout:g} s"
     except Exception as problem:
         why = wire.describe(problem) if isinstance(problem, httpx.TransportError) else _only_kind(problem)
-    else:
-        why = "" if answer.is_success else said.strip()
-    return redactor.text(f"the Pushgateway did not take it: {why}") if why else ""
+    return redactor.text(f"the Pushgateway did not take it: {why}")
 
 
 def group_url(url: str, service: str, location: str) -> str:
