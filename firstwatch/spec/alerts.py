@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from firstwatch.spec.base import Model, Seconds, SecretName
 
+LEAST_REMINDER = 300.0  # seconds
+
 
 class Slack(Model):
     """An incoming webhook, or a bot token and a channel (which allows one thread a release or incident)."""
@@ -56,10 +58,12 @@ Results = Annotated[Streak, BeforeValidator(parse_streak), _STREAK_SCHEMA]
 
 class Opening(Model):
     after: Results = Field(description="bad results: `3 in a row`, or `2 of 5`")
+    lasting: Seconds | None = Field(None, alias="for", description="and not before the trouble has lasted so long: 10m")
 
 
 class Closing(Model):
     after: Results = Field(description="good results: `2 in a row`")
+    tell: bool = Field(True, description="whether the end of an alert is told")
 
 
 class Flapping(Model):
