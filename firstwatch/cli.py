@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+
+if TYPE_CHECKING:
+    from firstwatch.spec import Service
 
 FINE, NOT_FINE, USED_WRONGLY = 0, 1, 2
 
@@ -35,6 +38,9 @@ def check(
 ) -> int:
     """Say everything that is wrong with service files, with line and hint.
 
+    A prefect.yaml beside the folder services/ is read too: misspelt keys, and the
+    schedules of the monitors.
+
     Exits 0 if all are fine, 1 if there is something to put right, 2 if a file
     cannot be read.
 
@@ -54,7 +60,8 @@ def check(
     paths = files or sorted(Path("services").glob("*.yaml"))
     if not paths:
         return _complain("there is no services/*.yaml here; name the files")
-    return max(_check(path) for path in paths)
+    checked = {path: _check(path) for path in paths}
+    return max([*(code for code, _ in checked.values()), *_check_schedules(checked)])
 
 
 @app.command
@@ -199,27 +206,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else FINE
 
 
-def _check(path: Path) -> int:
+def _check(path: Path) -> tuple[int, Service | None]:
+    """The exit code, and the service if its file is in order."""
     from firstwatch.spec import load
 
+    text = _text_to_check(path)
+    if isinstance(text, int):
+        return text, None
+    loaded = load(text, str(path), os.environ)
+    for diagnostic in loaded.diagnostics:
+        print(diagnostic)
+    if loaded.service is None:
+        return NOT_FINE, None
+    print(f"{path}: fine ({_counts(loaded.service)})")
+    return FINE, loaded.service
+
+
+def _counts(service: Service) -> str:
+    from firstwatch.spec.monitored import watched_of
+
+    checks = len(service.smoke.checks) if service.smoke else 0
+    parts = [_counted(checks, "check"), _counted(len(service.window.checkpoints), "checkpoint")]
+    if canary := service.canary:
+        parts.append(_counted(len(canary.metrics) + (canary.kayenta is not None), "canary metric"))
+    if service.synthetic is not None:
+        parts.append(_counted(sum(1 for _ in watched_of(service)), "monitored check"))
+    return ", ".join(parts)
+
+
+def _check_schedules(checked: Mapping[Path, tuple[int, Service | None]]) -> Iterator[int]:
+    """The exit code of each prefect.yaml that lies beside the folder services/ of the files that were checked."""
+    houses: dict[Path, dict[str, Service | None]] = {}
+    for path, (_, service) in checked.items():
+        if path.resolve().parent.name == "services":
+            houses.setdefault(path.resolve().parent.parent, {})[path.stem] = service
+    for house, asked in houses.items():
+        if (house / "prefect.yaml").is_file():
+            yield _check_prefect(Path(os.path.relpath(house / "prefect.yaml")), asked)
+
+
+def _check_prefect(path: Path, asked: Mapping[str, Service | None]) -> int:
+    from firstwatch.spec.deployments import Services, problems
+
+    text = _text_to_check(path)
+    if isinstance(text, int):
+        return text
+    others = {file.stem: None for file in (path.parent / "services").glob("*.yaml")}
+    found = problems(text, str(path), Services({**others, **asked}, asked))
+    for diagnostic in found:
+        print(diagnostic)
+    return NOT_FINE if found else FINE
+
+
+def _text_to_check(path: Path) -> str | int:
+    """The file's text, or the exit code where it cannot be read: one that is no text is a fault of the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as e:
         return _complain(f"{path}: {e.strerror}")
     except UnicodeDecodeError:
         print(f"{path}:1:1: not UTF-8 text (hint: save the file as UTF-8)")
         return NOT_FINE
-    loaded = load(text, str(path), os.environ)
-    for diagnostic in loaded.diagnostics:
-        print(diagnostic)
-    if loaded.service is None:
-        return NOT_FINE
-    checks = len(loaded.service.smoke.checks) if loaded.service.smoke else 0
-    parts = [_counted(checks, "check"), _counted(len(loaded.service.window.checkpoints), "checkpoint")]
-    if canary := loaded.service.canary:
-        parts.append(_counted(len(canary.metrics) + (canary.kayenta is not None), "canary metric"))
-    print(f"{path}: fine ({', '.join(parts)})")
-    return FINE
 
 
 def _text_of(path: Path) -> str | int:

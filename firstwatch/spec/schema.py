@@ -11,8 +11,8 @@ _STRICTER_THAN_TEXT = {"integer", "number", "boolean"}
 
 
 def schema() -> dict[str, Any]:
-    """As plain JSON values. Every value may also be written as `${NAME:-default}`, the window as a plain list,
-    and what is done on inconclusive as a plain word."""
+    """As plain JSON values. Every value may also be written as `${NAME:-default}`, the window and the locations as a
+    plain list, a single clean-up step by itself, and what is done on inconclusive as a plain word."""
     made = Service.model_json_schema(by_alias=True)
     window = made["properties"]["window"]
     reference = window.pop("$ref", None) or window.pop("allOf")[0]["$ref"]
@@ -21,6 +21,11 @@ def schema() -> dict[str, Any]:
     policy = made["properties"]["on_inconclusive"]
     words = made["$defs"]["OnInconclusive"]["properties"]["do"]["enum"]
     policy["anyOf"].insert(0, {"type": "string", "enum": words})
+    locations = made["$defs"]["Synthetic"]["properties"]["locations"]
+    names = made["$defs"]["Locations"]["properties"]["names"]
+    locations["anyOf"].insert(0, {key: part for key, part in names.items() if key not in ("title", "description")})
+    cleanup = made["$defs"]["Journey"]["properties"]["cleanup"]
+    cleanup["anyOf"] = [cleanup["items"], {"type": cleanup.pop("type"), "items": cleanup.pop("items")}]
     for model in (made, *made["$defs"].values()):
         model.pop("title", None)
         model["properties"] = {name: _property(part) for name, part in model.get("properties", {}).items()}

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
-from firstwatch.conditions import (
-    HTTP_NAMES,
-    QUERY_NAMES,
-    ConditionError,
-    compile_condition,
-    compile_expression,
-)
+from firstwatch.conditions import QUERY_NAMES
 from firstwatch.selector import SelectorError, is_plain, parse
-from firstwatch.spec import canary_findings, plan
+from firstwatch.spec import alert_findings, canary_findings, plan, synthetic_findings
 from firstwatch.spec.diagnostics import Finding, did_you_mean
+from firstwatch.spec.findings import condition, expression, passes, url
 from firstwatch.spec.hooks import HOOK_WAYS, Hook
 from firstwatch.spec.models import JUDGES, Checkpoint, Service, Smoke
 from firstwatch.spec.request import Check
@@ -27,35 +21,20 @@ Loc = tuple[str | int, ...]
 
 def findings(service: Service) -> Iterator[Finding]:
     """Every fault of meaning in the service, in the order of the file's sections."""
-    base_url = list(_url(("base_url",), service.base_url))
+    base_url = list(url(("base_url",), service.base_url))
     yield from base_url
     yield from _metrics(service)
     yield from plan.findings(service, reachable=not base_url)
     if service.smoke is not None:
         yield from _smoke(service, service.smoke)
+    yield from synthetic_findings.findings(service)
     yield from _objectives(service)
     yield from _signals(service)
     yield from _window(service)
     yield from canary_findings.findings(service)
     yield from _hooks(service)
     yield from _on_inconclusive(service)
-    yield from _alerts(service)
-
-
-def _url(loc: Loc, url: str) -> Iterator[Finding]:
-    """A base URL must be http(s) and plain. The URL itself is not shown: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    name = f"`{loc[-1]}`"
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
-        yield Finding(loc, f"{name} is not an http or https URL", "for example https://shop.example.com")
-    elif "@" in parts.netloc:
-        yield Finding(loc, f"{name} carries a user name or password", "take it out; secrets are named as secret:NAME")
-    elif parts.query or parts.fragment:
-        yield Finding(loc, f"{name} carries a query or fragment", "take out what stands from ? or # on")
+    yield from alert_findings.findings(service)
 
 
 # ── metrics and signals ──────────────────────────────────────────────────────────────────────────────────────
@@ -71,14 +50,13 @@ def _metrics(service: Service) -> Iterator[Finding]:
             needs=("metrics",),
         )
     if metrics.prometheus:
-        yield from _url(("metrics", "prometheus"), metrics.prometheus)
+        yield from url(("metrics", "prometheus"), metrics.prometheus)
     if metrics.scrape:
-        yield from _url(("metrics", "scrape"), metrics.scrape)
+        yield from url(("metrics", "scrape"), metrics.scrape)
     if metrics.basic and metrics.bearer:
         yield Finding(("metrics", "bearer"), "`basic` and `bearer` exclude each other", "keep one of them")
     for key in ("timeout", "every"):
-        if getattr(metrics, key) <= 0:
-            yield Finding(("metrics", key), f"`{key}` must be longer than 0s", "leave it out for the usual one")
+        yield from passes(("metrics", key), getattr(metrics, key))
 
 
 def _signals(service: Service) -> Iterator[Finding]:
@@ -129,31 +107,13 @@ def _objectives(service: Service) -> Iterator[Finding]:
 
 def _smoke(service: Service, smoke: Smoke) -> Iterator[Finding]:
     if smoke.version is not None:
-        yield from _expression(("smoke", "version", "equals"), smoke.version.equals)
+        yield from expression(("smoke", "version", "equals"), smoke.version.equals)
     for i, check in enumerate(smoke.checks):
         for j, text in enumerate(check.expect):
-            yield from _condition(("smoke", "checks", i, "expect", j), text, HTTP_NAMES)
-        if check.timeout is not None and check.timeout <= 0:
-            yield Finding(("smoke", "checks", i, "timeout"), "`timeout` must be longer than 0s", "for example 5s")
+            yield from condition(("smoke", "checks", i, "expect", j), text)
+        yield from passes(("smoke", "checks", i, "timeout"), check.timeout, "for example 5s")
     yield from _twice(("smoke", "checks"), [check.name for check in smoke.checks], "checks")
     yield from _budget(service, smoke)
-
-
-def _condition(loc: Loc, text: str, names: frozenset[str]) -> Iterator[Finding]:
-    try:
-        compile_condition(text, names)
-    except ConditionError as e:
-        yield Finding(loc, f"{text}: {e}", e.hint)
-
-
-def _expression(loc: Loc, text: str) -> Iterator[Finding]:
-    try:
-        paths = compile_expression(text, HTTP_NAMES)
-    except ConditionError as e:
-        yield Finding(loc, f"{text}: {e}", e.hint)
-        return
-    if not paths:
-        yield Finding(loc, f"{text}: looks at nothing of the answer", "for example json.version, or text")
 
 
 def _twice(loc: Loc, names: Sequence[str], what: str) -> Iterator[Finding]:
@@ -277,11 +237,11 @@ def _watched_query(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterat
     elif checkpoint.expect is None:
         yield Finding((*loc, "query"), "a query without an expectation can never fail", "add expect: value < 100")
     else:
-        yield from _condition((*loc, "expect"), checkpoint.expect, QUERY_NAMES)
+        yield from condition((*loc, "expect"), checkpoint.expect, QUERY_NAMES)
     yield from _needs_prometheus((*loc, "query"), str(checkpoint.query), service)
 
 
-# ── rollback and alerts ──────────────────────────────────────────────────────────────────────────────────────
+# ── rollback ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _hooks(service: Service) -> Iterator[Finding]:
@@ -298,9 +258,9 @@ def _hook(loc: Loc, hook: Hook, purpose: str) -> Iterator[Finding]:
         hint = f"give exactly one of {', '.join(HOOK_WAYS)}"
         yield Finding((*loc, *given[1:2]), f"{loc[-1]} names {told} {purpose}", hint, needs=(str(loc[0]),))
     if hook.webhook is not None:
-        yield from _url((*loc, "webhook", "url"), hook.webhook.url)
+        yield from url((*loc, "webhook", "url"), hook.webhook.url)
     if hook.github_workflow is not None:
-        yield from _url((*loc, "github_workflow", "api_url"), hook.github_workflow.api_url)
+        yield from url((*loc, "github_workflow", "api_url"), hook.github_workflow.api_url)
 
 
 def _on_inconclusive(service: Service) -> Iterator[Finding]:
@@ -319,18 +279,3 @@ def _on_inconclusive(service: Service) -> Iterator[Finding]:
         yield Finding(("on_inconclusive",), "`within` and `otherwise` belong to ask", "take them out, or write do: ask")
     if policy.within < 1:
         yield Finding(("on_inconclusive", "within"), "`within` must be 1s or longer", "for example 1h")
-
-
-def _alerts(service: Service) -> Iterator[Finding]:
-    slack = service.alerts.slack
-    if slack is None:
-        return
-    if (slack.webhook is None) == (slack.token is None):
-        found = "both" if slack.webhook else "neither"
-        hint = "give webhook, or token and channel"
-        yield Finding(("alerts", "slack"), f"slack has {found} of webhook and token", hint, needs=("alerts",))
-    if slack.token is not None and slack.channel is None:
-        yield Finding(
-            ("alerts", "slack", "token"), "a Slack token needs a channel", "add channel: '#releases'", ("alerts",)
-        )
-    yield from _url(("alerts", "slack", "api_url"), slack.api_url)

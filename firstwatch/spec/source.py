@@ -18,6 +18,13 @@ from firstwatch.spec.diagnostics import Diagnostic
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SAVED_VALUE = re.compile(r"[a-z][a-z0-9_]*")
+_MAY_HOLD_SAVED_VALUES = re.compile(
+    r"synthetic\.journeys\[\d+]\.(steps|cleanup)(\[\d+])?\."
+    r"(get|head|options|post|put|patch|delete|headers|json|form|body)(?![a-z])"
+    r"|rules\.allow\[\d+]\.request$"
+)
+"""What a step of a journey sends, and the requests that are allowed: there `${token}` is what an earlier step saved."""
 _TAG = "tag:yaml.org,2002:"
 _TYPED = {f"{_TAG}{kind}" for kind in ("int", "float", "bool", "null")}
 _TEXT = {f"{_TAG}{kind}" for kind in ("str", "timestamp", "binary", "value")}
@@ -63,7 +70,18 @@ class Node:
 
 
 def read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Node | None, list[Diagnostic]]:
-    """The tree (None if the text is no YAML mapping) and what is wrong with it."""
+    """The tree of a service file (None if the text is no YAML mapping) and what is wrong with it."""
+    return _read(text, file, environ, "a service file is a mapping", "start it with service: NAME")
+
+
+def read_plain(text: str, file: str) -> tuple[Node | None, list[Diagnostic]]:
+    """The same for any other YAML file that is a mapping, in which `${…}` means nothing to us."""
+    return _read(text, file, None, "the file is not a mapping", "it is made of keys and values")
+
+
+def _read(
+    text: str, file: str, environ: Mapping[str, str] | None, no_mapping: str, hint: str
+) -> tuple[Node | None, list[Diagnostic]]:
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = _Scanner
     try:
@@ -76,8 +94,8 @@ def read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Node | None,
     except YAMLError as e:
         return None, [Diagnostic(file, 1, 1, "", f"not YAML: {str(e).splitlines()[0]}", "save the file as plain UTF-8")]
     if not isinstance(root, MappingNode):
-        return None, [Diagnostic(file, 1, 1, "", "a service file is a mapping", "start it with service: NAME")]
-    reader = _Reader(yaml, file, environ, dict(_defaults(root)))
+        return None, [Diagnostic(file, 1, 1, "", no_mapping, hint)]
+    reader = _Reader(yaml, file, environ, {} if environ is None else dict(_defaults(root)))
     return reader.node(root, "", root), reader.diagnostics
 
 
@@ -149,7 +167,9 @@ def _defaults(node: YamlNode, seen: frozenset[int] = frozenset()) -> Iterator[tu
 
 
 class _Reader:
-    def __init__(self, yaml: YAML, file: str, environ: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+    """YAML's nodes → ours. Without `environ`, `${…}` is left as it is."""
+
+    def __init__(self, yaml: YAML, file: str, environ: Mapping[str, str] | None, defaults: Mapping[str, str]) -> None:
         self._yaml = yaml
         self._file = file
         self._environ = environ
@@ -190,27 +210,30 @@ class _Reader:
             return self._yaml.constructor.construct_object(node)
         if tag not in _TEXT:
             self._say(made, f"{tag.removeprefix(_TAG)} is a YAML tag here, not text", "put the text in quotes")
-        return _REFERENCE.sub(lambda match: self._expanded(match, made), str(node.value))
+        environ, text = self._environ, str(node.value)
+        return text if environ is None else _REFERENCE.sub(lambda match: self._expanded(match, made, environ), text)
 
-    def _expanded(self, match: re.Match[str], made: Node) -> str:
+    def _expanded(self, match: re.Match[str], made: Node, environ: Mapping[str, str]) -> str:
         if match[0] == "$${":
             return "${"
         name, has_default, default = match[1].partition(":-")
         if not match[2]:
             self._say(made, "`${` is not closed", "write ${NAME} or ${NAME:-default}, and $${ for a plain ${")
+        elif _SAVED_VALUE.fullmatch(match[1]) and _MAY_HOLD_SAVED_VALUES.match(made.path):
+            return match[0]
         elif not _ENVIRONMENT_NAME.fullmatch(name):
             self._say(
                 made,
                 f"`${{{name}}}` is not the name of an environment variable",
                 "those are written in capitals: ${NAME:-default}; write $${ for a plain ${",
             )
-        elif value := self._environ.get(name):
+        elif value := environ.get(name):
             return value
         elif has_default:
             return default
         elif name in self._defaults:
             return self._defaults[name]
-        elif name not in self._environ:
+        elif name not in environ:
             self._say(made, f"the environment has no {name}", f"set it, or give a default: ${{{name}:-…}}")
         else:
             return ""

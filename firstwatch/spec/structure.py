@@ -31,6 +31,12 @@ _HINTS = {
     "checks": "- {name: health, get: /health, expect: [status == 200]}",
     "checkpoints": "leave window out for the five usual checkpoints",
 }
+_PATTERN_HINTS = {
+    "repository": "write owner/name",
+    "save": "lower-case letters, digits and _, for example token",
+    "locations": "letters, digits, - and _ only",
+    "start": "for example 02:30",
+}
 
 
 class Fitted(NamedTuple):
@@ -150,9 +156,8 @@ def _pattern(loc: Loc, key: str, given: Any) -> tuple[str, str]:
         return f"{_shown(given)} is not a quantile", "write p50, p95, p99 or p999"
     if loc == ("service",):
         return f"{key} cannot be {_shown(given)}", "letters, digits, - _ and . only"
-    if loc[-1:] == ("repository",):
-        return f"{key} cannot be {_shown(given)}", "write owner/name"
-    return f"{key} cannot be {_shown(given)}", "write flow/deployment"
+    hint = next((hint for step, hint in _PATTERN_HINTS.items() if step in loc), "write flow/deployment")
+    return f"{key} cannot be {_shown(given)}", hint
 
 
 def _plain(loc: Loc) -> Loc:

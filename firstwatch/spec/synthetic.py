@@ -5,13 +5,18 @@ Every check of a service has a name of its own, whichever kind it is: alerts, hi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
+from firstwatch.monitor import Kind
 from firstwatch.spec.base import Model, Ratio, Seconds, SecretName
 from firstwatch.spec.request import Check, Request
+
+SAVED = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
+"""Where a step of a journey asks for a value that an earlier one has saved."""
 
 RecordType = Literal["A", "AAAA", "CNAME", "MX", "NS", "TXT", "SRV", "CAA", "SOA"]
 
@@ -42,7 +47,7 @@ class Journey(Model):
     """Steps in order, as a user takes them; the first that fails ends it. Clean-up runs whatever happened."""
 
     name: str = Field(min_length=1, description="as people read it in alerts")
-    steps: list[Step] = Field(min_length=1)
+    steps: list[Step] = Field(min_length=1, description="requests, one after the other")
     cleanup: Annotated[list[Step], BeforeValidator(_one_or_many)] = Field(
         default_factory=list, description="a step, or several, that always run at the end"
     )
@@ -66,7 +71,7 @@ class Record(Model):
     """One name that must resolve, from each resolver."""
 
     name: str = Field(min_length=1, description="the domain name that is asked for")
-    type: RecordType = "A"
+    type: RecordType = Field("A", description="which of its records")
     values: list[str] | None = Field(
         None, min_length=1, description="exactly these answers, in any order; left out: some answer"
     )
@@ -78,7 +83,7 @@ class Dns(Model):
     resolvers: list[str] = Field(
         default_factory=list, description="addresses, as in 192.0.2.53 or 192.0.2.53:5353; left out: the system's"
     )
-    records: list[Record] = Field(min_length=1)
+    records: list[Record] = Field(min_length=1, description="what is asked for")
     timeout: Seconds = Field(5.0, description="of one question to one resolver, with its repeats")
     needs: list[str] = Field(default_factory=list, description="checks without which this one cannot work")
 
@@ -87,12 +92,12 @@ class Dependency(Model):
     """An outside endpoint that the service relies on. It is only read, under the same rules."""
 
     name: str = Field(min_length=1, description="as people read it in alerts")
-    get: str = Field(description="an absolute URL")
-    headers: dict[str, str] = Field(default_factory=dict)
+    get: str = Field(description="an absolute URL; its host may be asked for this alone")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with it; values may be secret:NAME")
     expect: list[str] = Field(min_length=1, description="CEL conditions over status, headers, json, text, elapsed")
-    timeout: Seconds | None = None
-    retries: int = Field(1, ge=0, le=5)
-    retry_delay: Seconds = 1.0
+    timeout: Seconds | None = Field(None, description="total time of one try; left out: that of rules")
+    retries: int = Field(1, ge=0, le=5, description="how often a failure is confirmed before it counts")
+    retry_delay: Seconds = Field(1.0, description="how long is waited before a failure is confirmed")
 
 
 class Drift(Model):
@@ -107,7 +112,7 @@ class Drift(Model):
     version: str | None = Field(
         None, description="CEL expression of the release; when it changes, the new answer is the baseline"
     )
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with it; values may be secret:NAME")
     needs: list[str] = Field(default_factory=list, description="checks without which this one cannot work")
 
 
@@ -130,13 +135,15 @@ class Degraded(Model):
 class Locations(Model):
     """Where the monitor runs from. Each is a Prefect work pool (or queue) with a schedule of its own."""
 
-    names: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]] = Field(min_length=1)
+    names: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]] = Field(
+        min_length=1, description="as the schedules in prefect.yaml call them"
+    )
     reference: str | None = Field(
         None, description="a URL that each location must reach: one that does not has no vote"
     )
 
 
-class Metrics(Model):
+class Pushed(Model):
     """Where what was found is pushed, for dashboards. `firstwatch metrics` serves the same to be scraped."""
 
     pushgateway: str = Field("", description="base URL of a Prometheus Pushgateway")
@@ -164,7 +171,7 @@ class Synthetic(Model):
     locations: Annotated[Locations, BeforeValidator(_locations)] | None = Field(
         None, description="where it runs from; left out: one place"
     )
-    metrics: Metrics = Field(default_factory=Metrics, description="where its metrics are pushed")
+    metrics: Pushed = Field(default_factory=Pushed, description="where its metrics are pushed")
 
     @property
     def time(self) -> float:
@@ -172,17 +179,45 @@ class Synthetic(Model):
         return self.budget if self.budget is not None else self.every * 2 / 3
 
 
+class Watched(NamedTuple):
+    """One monitored check: what alerts, histories and metrics call it, and where the file names it."""
+
+    name: str
+    kind: Kind
+    needs: tuple[str, ...]
+    name_at: tuple[str | int, ...]
+    needs_at: tuple[str | int, ...] = ()
+
+
+def watched(synthetic: Synthetic, smoke_checks: list[str], certificate_hosts: list[str]) -> Iterator[Watched]:
+    """All checks of a service, in the order of the file's sections."""
+    for i, name in enumerate(smoke_checks if synthetic.smoke else ()):
+        yield Watched(name, Kind.HTTP, (), ("smoke", "checks", i, "name"))
+    yield from _needing("checks", Kind.HTTP, synthetic.checks)
+    yield from _needing("journeys", Kind.JOURNEY, synthetic.journeys)
+    certificate = ("synthetic", "certificate")
+    for i, host in enumerate(certificate_hosts):
+        needs = tuple(synthetic.certificate.needs) if synthetic.certificate else ()
+        yield Watched(certificate_name(host), Kind.CERTIFICATE, needs, (*certificate, "hosts", i), certificate)
+    for i, record in enumerate(synthetic.dns.records if synthetic.dns else ()):
+        needs, place = tuple(synthetic.dns.needs) if synthetic.dns else (), ("synthetic", "dns")
+        yield Watched(dns_name(record), Kind.DNS, needs, (*place, "records", i, "name"), place)
+    for i, dependency in enumerate(synthetic.dependencies):
+        yield Watched(dependency.name, Kind.DEPENDENCY, (), ("synthetic", "dependencies", i, "name"))
+    yield from _needing("drift", Kind.DRIFT, synthetic.drift)
+    for i, heartbeat in enumerate(synthetic.heartbeats):
+        yield Watched(heartbeat.name, Kind.HEARTBEAT, (), ("synthetic", "heartbeats", i, "name"))
+
+
+def _needing(key: str, kind: Kind, checks: Sequence[Monitored | Journey | Drift]) -> Iterator[Watched]:
+    for i, check in enumerate(checks):
+        place = ("synthetic", key, i)
+        yield Watched(check.name, kind, tuple(check.needs), (*place, "name"), place)
+
+
 def check_names(synthetic: Synthetic, smoke_checks: list[str], certificate_hosts: list[str]) -> Iterator[str]:
     """The names of all checks of a service, as alerts, histories and metrics know them."""
-    if synthetic.smoke:
-        yield from smoke_checks
-    yield from (check.name for check in synthetic.checks)
-    yield from (journey.name for journey in synthetic.journeys)
-    yield from (certificate_name(host) for host in certificate_hosts)
-    yield from (dns_name(record) for record in (synthetic.dns.records if synthetic.dns else ()))
-    yield from (dependency.name for dependency in synthetic.dependencies)
-    yield from (drift.name for drift in synthetic.drift)
-    yield from (heartbeat.name for heartbeat in synthetic.heartbeats)
+    yield from (check.name for check in watched(synthetic, smoke_checks, certificate_hosts))
 
 
 def certificate_name(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.firstwatch.spec.canary_cases import TABLE
+from tests.firstwatch.spec.synthetic_cases import SYNTHETIC
 
 HEAD = "service: shop\nbase_url: http://127.0.0.1:8000\nmetrics: {scrape: http://127.0.0.1:8000/metrics}\n"
 HEALTH = HEAD + "smoke:\n  checks:\n    - name: health\n      get: /health\n"
@@ -93,7 +94,6 @@ CASES = [
         "a secret is named, not written",
         "secret:NAME",
     ),
-    Case("later", HEAD + "synthetic: {} # <<\n", "does not have `synthetic` yet", "take it out"),
     Case("unknown policy", HEAD + "on_inconclusive: aks # <<\n", "`do` cannot be 'aks'", "did you mean ask?"),
     Case(
         "a rollback that nobody can do",
@@ -109,7 +109,6 @@ CASES = [
     ),
     Case("no time to answer", HEAD + "on_inconclusive: {do: ask, within: 10ms} # <<\n", "must be 1s or longer", "1h"),
     Case("later: smoke.pytest", HEALTH + EXPECT + "  pytest: tests # <<\n", "does not have `smoke.pytest` yet", "take"),
-    Case("later: alerts", HEAD + "alerts:\n  remind: 1h # <<\n", "does not have `alerts.remind` yet", "take it out"),
     # ── URLs ──
     Case(
         "no URL",
@@ -394,4 +393,6 @@ CASES = [
     ),
     # ── the canary ──
     *(Case(*row) for row in TABLE),
+    # ── monitors and alert rules ──
+    *(Case(*row) for row in SYNTHETIC),
 ]

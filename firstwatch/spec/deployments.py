@@ -1,0 +1,230 @@
+"""What is wrong with prefect.yaml: misspelt keys, which Prefect leaves out without a word, and the monitors' schedules.
+
+A monitor that nobody starts finds nothing and says nothing, so each service with `synthetic:` must have its schedule,
+at each of its locations, at the second that is its own (see firstwatch.schedule). Pure; knows Prefect's keys by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from firstwatch import schedule
+from firstwatch.spec.diagnostics import Diagnostic, did_you_mean
+from firstwatch.spec.models import Service
+from firstwatch.spec.source import Node, read_plain
+from firstwatch.units import show_duration
+
+ENTRYPOINT, NAME = "flows/synthetic.py:synthetic", "production"
+
+TOP_KEYS = frozenset({"name", "prefect-version", "build", "push", "pull", "deployments"})
+DEPLOYMENT_KEYS = frozenset(
+    {
+        "name", "version", "version_type", "tags", "description", "schedule", "schedules", "paused",
+        "concurrency_limit", "flow_name", "entrypoint", "parameters", "enforce_parameter_schema", "build", "push",
+        "pull", "work_pool", "triggers", "sla",
+    }
+)  # fmt: skip
+WORK_POOL_KEYS = frozenset({"name", "work_queue_name", "job_variables"})
+LIMIT_KEYS = frozenset({"limit", "collision_strategy", "grace_period_seconds"})
+SCHEDULE_KEYS = frozenset(
+    {
+        "cron", "interval", "rrule", "timezone", "anchor_date", "active", "parameters", "slug", "replaces", "day_or",
+        "schedule", "max_scheduled_runs",
+    }
+)  # fmt: skip
+"""What Prefect 3.8 knows; a test holds them against its own models."""
+
+Found = Iterator[tuple[Node, str, str]]
+
+
+class Planned(NamedTuple):
+    """One schedule of the flow `synthetic`. `service` and `location` are its parameters, None where it has none."""
+
+    node: Node
+    keys: Mapping[str, Node]
+    service: str | None
+    location: str
+    deployment: str
+
+    @property
+    def cron(self) -> Node | None:
+        inner = self.keys.get("schedule")
+        return self.keys.get("cron") or (_keys(inner).get("cron") if inner is not None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The service files beside prefect.yaml: `known` by the files' names, None for those that were not read or do not
+    load. `asked` are those whose schedules are wanted."""
+
+    known: Mapping[str, Service | None]
+    asked: Collection[str]
+
+
+def problems(text: str, file: str, services: Services) -> list[Diagnostic]:
+    """All that is wrong with a prefect.yaml, in the order of the file. `file` is its name in the diagnostics."""
+    tree, said = read_plain(text, file)
+    if tree is None:
+        return said
+    for node, message, hint in [*_keys_of_file(tree), *_schedules(tree, services)]:
+        said.append(Diagnostic(file, node.line, node.column, node.path, message, hint))
+    once = {(d.line, d.column, d.message): d for d in reversed(said)}  # what an anchor holds is read at each alias
+    return sorted(once.values(), key=lambda d: (d.line, d.column, d.path))
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _keys_of_file(tree: Node) -> Found:
+    """Misspelt keys. At the top any others may stand too: anchors have to live somewhere."""
+    for key, node in _keys(tree).items():
+        if key not in TOP_KEYS and (close := get_close_matches(key, sorted(TOP_KEYS), n=1, cutoff=0.8)):
+            yield node, f"unknown key `{key}`: Prefect leaves it out", f"did you mean {close[0]}?"
+    for deployment in _deployments(tree):
+        yield from _unknown(deployment, DEPLOYMENT_KEYS)
+        keys = _keys(deployment)
+        for key, known in (("work_pool", WORK_POOL_KEYS), ("concurrency_limit", LIMIT_KEYS)):
+            if key in keys:
+                yield from _unknown(keys[key], known)
+        for planned in _schedules_of(deployment):
+            yield from _unknown(planned, SCHEDULE_KEYS)
+
+
+def _unknown(node: Node, known: frozenset[str]) -> Found:
+    for key, inner in _keys(node).items():
+        if key not in known:
+            yield inner, f"unknown key `{key}`: Prefect leaves it out", did_you_mean(key, known)
+
+
+def _keys(node: Node) -> dict[str, Node]:
+    """The keys of a mapping, those that `<<` takes over from an anchor included; empty for anything else."""
+    if not isinstance(node.value, dict):
+        return {}
+    own = dict(node.value)
+    taken = own.pop("<<", None)
+    sources = [] if taken is None else taken.value if isinstance(taken.value, list) else [taken]
+    merged = {key: inner for source in reversed(sources) for key, inner in _keys(source).items()}
+    return {**merged, **own}
+
+
+def _deployments(tree: Node) -> list[Node]:
+    given = _keys(tree).get("deployments")
+    return given.value if given is not None and isinstance(given.value, list) else []
+
+
+def _schedules_of(deployment: Node) -> list[Node]:
+    keys = _keys(deployment)
+    many, one = keys.get("schedules"), keys.get("schedule")
+    items = list(many.value) if many is not None and isinstance(many.value, list) else []
+    return [*items, one] if one is not None else items
+
+
+# ── schedules ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _schedules(tree: Node, services: Services) -> Found:
+    monitors = [node for node in _deployments(tree) if _text(_keys(node).get("entrypoint")) == ENTRYPOINT]
+    planned = [item for node in monitors for item in _planned(node)]
+    for item in planned:
+        yield from _one(item, services)
+    yield from _twice(planned)
+    yield from _missing(tree, monitors, planned, services)
+
+
+def _planned(deployment: Node) -> Iterator[Planned]:
+    keys = _keys(deployment)
+    usual = _keys(keys["parameters"]) if "parameters" in keys else {}
+    for node in _schedules_of(deployment):
+        own = _keys(node)
+        given = {**usual, **(_keys(own["parameters"]) if "parameters" in own else {})}
+        service = _text(given.get("service"))
+        name = PurePath(service).stem if service.endswith((".yaml", ".yml")) else service
+        yield Planned(node, own, name or None, _text(given.get("location")), _text(keys.get("name")))
+
+
+def _one(item: Planned, services: Services) -> Found:
+    """What is wrong with one schedule by itself."""
+    if item.service is None:
+        yield item.node, "a schedule of synthetic names no service", "parameters: {service: shop}"
+    elif item.service not in services.known:
+        place = item.keys.get("parameters", item.node)
+        yield place, f"there is no services/{item.service}.yaml", did_you_mean(item.service, services.known)
+    elif (service := services.known[item.service]) is not None:
+        yield from _fits(item, item.service, service)
+
+
+def _fits(item: Planned, name: str, service: Service) -> Found:
+    place = item.keys.get("parameters", item.node)
+    if service.synthetic is None:
+        yield place, f"{name} has no `synthetic:` section", "add it, or take the schedule out"
+        return
+    places = service.synthetic.locations.names if service.synthetic.locations else []
+    if item.location and item.location not in places:
+        hint = did_you_mean(item.location, places) if places else "take the location out, or add synthetic.locations"
+        yield place, f"{name} has no location {item.location!r}", hint
+    elif places and not item.location:
+        yield place, f"the schedule of {name} names no location", f"one of {', '.join(places)}, a schedule each"
+    else:
+        yield from _in_time(item, name, service.synthetic.every)
+
+
+def _in_time(item: Planned, name: str, every: float) -> Found:
+    right = schedule.cron(name, every, item.location)
+    hint, who = f'cron: "{right}"', name + (f" at {item.location}" if item.location else "")
+    if item.cron is None:
+        yield item.node, f"the schedule of {who} has no cron line", hint
+        return
+    line = _text(item.cron)
+    if "{{" in line or schedule.starts(line) == schedule.starts(right):
+        return
+    if schedule.interval(line) != every:
+        yield item.cron, f"{line!r} is not every {show_duration(every)}, as {name} says", hint
+    else:
+        told = f"{line!r} is not the second of {who}: monitors would bunch"
+        yield item.cron, told, hint
+
+
+def _twice(planned: list[Planned]) -> Found:
+    seen: dict[tuple[str, str], Node] = {}
+    for item in planned:
+        if item.service is None:
+            continue
+        first = seen.setdefault((item.service, item.location), item.node)
+        if first is not item.node:
+            who = item.service + (f" at {item.location}" if item.location else "")
+            yield item.node, f"{who} is scheduled twice, first on line {first.line}", "keep one of them"
+
+
+def _missing(tree: Node, monitors: list[Node], planned: list[Planned], services: Services) -> Found:
+    """A location's schedule may stand in any deployment of the flow, a service's own in that of production."""
+    there = {(p.service, p.location) for p in planned if p.location or p.deployment == NAME}
+    production = [node for node in monitors if _text(_keys(node).get("name")) == NAME]
+    for name in sorted(services.asked):
+        service = services.known.get(name)
+        if service is None or service.synthetic is None:
+            continue
+        for location in service.synthetic.locations.names if service.synthetic.locations else [""]:
+            if (name, location) not in there:
+                node = _keys(tree).get("deployments", tree) if not monitors else (production or monitors)[0]
+                node = _keys(node).get("schedules", node)
+                line = pasted(name, service.synthetic.every, location)
+                where = "add to schedules" if monitors else f"add a deployment {NAME} of {ENTRYPOINT} with schedules"
+                who = f"{name} at {location}" if location else name
+                yield node, f"{who} is to be monitored, and has no schedule", f"{where}: - {line}"
+
+
+def pasted(name: str, every: float, location: str = "") -> str:
+    """The schedule of a service's monitor, as prefect.yaml takes it."""
+    where, slug = (f", location: {location}", f"{name}-{location}") if location else ("", name)
+    line = schedule.cron(name, every, location)
+    return f'{{cron: "{line}", timezone: UTC, parameters: {{service: {name}{where}}}, slug: {slug}, active: true}}'
+
+
+def _text(node: Any) -> str:
+    """The value as text, without a leading `./`; empty for what is not there or no plain value."""
+    value = node.value if isinstance(node, Node) else None
+    return "" if value is None or isinstance(value, dict | list) else str(value).strip().removeprefix("./")
