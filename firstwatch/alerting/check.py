@@ -202,9 +202,16 @@ def closed(check: CheckState) -> CheckState:
     return replace(check, level=Level.NONE, opened_at=None, since=None, held="", flapping=False)
 
 
+def still_open(check: CheckState, seen: Seen, policy: Alerts) -> Event:
+    """The reminder of an open alert."""
+    rule = policy.open if check.level is Level.DOWN else policy.degraded or policy.open
+    return _event(NoticeKind.REMINDER, check, seen, seen.why, rule.after)
+
+
 def _event(kind: NoticeKind, check: CheckState, seen: Seen, why: str, rule: Streak | None = None) -> Event:
     """Told with the votes of the kind that led to it. The level of an alert that opens is its own, not the vote's."""
-    shown = check.level.health if kind in (NoticeKind.OPENED, NoticeKind.WORSENED) else seen.health
+    of_level = (NoticeKind.OPENED, NoticeKind.WORSENED, NoticeKind.REMINDER)
+    shown = check.level.health if kind in of_level else seen.health
     letters = {NoticeKind.CLOSED: UP}.get(kind, DOWN if shown is Health.DOWN else BAD)
     counted = _count(check, letters, rule) if rule else 0
     part = Part(check=seen.check, health=shown, why=why, since=check.since, results=counted, facts=_facts(seen))

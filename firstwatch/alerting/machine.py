@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from firstwatch.alerting import maintenance
-from firstwatch.alerting.check import Event, judged, recorded, warned
+from firstwatch.alerting.check import Event, judged, recorded, still_open, warned
 from firstwatch.alerting.incidents import incident_after, told
 from firstwatch.alerting.model import ROUNDS_KEPT, AlertState, CheckState, Level, Notice, NoticeKind, Part
 from firstwatch.monitor import Health, Seen
@@ -124,11 +124,7 @@ def _reminded(
         return []
     open_checks = ((name, state.checks[name]) for name in state.open_checks)
     return [
-        Event(NoticeKind.REMINDER, _still(name, check, results[name][-1]))
+        still_open(check, results[name][-1], policy)
         for name, check in open_checks
         if not check.flapping and not check.maintenance
     ]
-
-
-def _still(name: str, check: CheckState, seen: Seen) -> Part:
-    return Part(name, check.level.health, seen.why, since=check.since, results=max(-check.row, 0), facts=seen.facts)
