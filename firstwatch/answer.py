@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from firstwatch.model import Outcome
+from firstwatch.model import Outcome, Phases
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Header names are lower-case. `elapsed` counts seconds from connect to last byte, over all redirects, without the
-    wait for the budget; `bytes` are the body's on the wire; `cached` says which cache answered, if one did."""
+    wait for the budget, and `phases` are its parts; `bytes` are the body's on the wire; `cached` says which cache
+    answered, if one did."""
 
     status: int
     headers: Mapping[str, str]
@@ -26,6 +27,7 @@ class Answer:
     bytes: int
     redirected_from: tuple[str, ...] = ()  # redacted URLs
     cached: str = ""
+    phases: Phases | None = None
 
     def names(self) -> dict[str, Any]:
         """The values that conditions see. A body that is not JSON leaves `json` out."""
@@ -35,11 +37,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """FAIL if the service owes an answer, ERROR if the request was never sent. `why` is redacted."""
+    """FAIL if the service owes an answer, ERROR if the request was never sent. `why` is redacted; `phases` are the
+    parts until it was given up."""
 
     outcome: Outcome
     why: str
     elapsed: float | None = None
+    phases: Phases | None = None
 
 
 class NotJson(ValueError):
@@ -47,7 +51,14 @@ class NotJson(ValueError):
 
 
 def read_answer(
-    status: int, headers: Mapping[str, str], body: bytes, *, charset: str, elapsed: float, wire_bytes: int
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    charset: str,
+    elapsed: float,
+    wire_bytes: int,
+    phases: Phases | None = None,
 ) -> Answer:
     """The answer with its decoded body. `charset` is the one that the answer names; an unknown one is read as UTF-8."""
     value, why = None, ""
@@ -59,7 +70,7 @@ def read_answer(
         text = body.decode(charset, "replace")
     except LookupError:
         text = body.decode("utf-8", "replace")
-    return Answer(status, headers, text, value, why, elapsed, wire_bytes, cached=cache_of(headers))
+    return Answer(status, headers, text, value, why, elapsed, wire_bytes, cached=cache_of(headers), phases=phases)
 
 
 def parse_json(body: bytes) -> Any:

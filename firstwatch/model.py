@@ -187,6 +187,38 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds that the parts of a request took; None where there was no such part (a connection that was there already
+    is not opened again, an address that is known not looked up). What ended in the middle has the time so far in the
+    part where it hung, and None in those that were yet to come."""
+
+    resolve: float | None = None
+    connect: float | None = None  # to all addresses that were tried
+    tls: float | None = None
+    processing: float | None = None  # from the request's first byte to the end of the answer's head
+    transfer: float | None = None  # from there to the answer's last byte
+
+    def __add__(self, other: Phases) -> Phases:
+        """Of two requests one after the other: each part's sum."""
+
+        def both(a: float | None, b: float | None) -> float | None:
+            return b if a is None else a if b is None else a + b
+
+        return Phases(
+            both(self.resolve, other.resolve),
+            both(self.connect, other.connect),
+            both(self.tls, other.tls),
+            both(self.processing, other.processing),
+            both(self.transfer, other.transfer),
+        )
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts together."""
+        return sum(part or 0.0 for part in (self.resolve, self.connect, self.tls, self.processing, self.transfer))
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One synthetic request as it was sent; `url` and `error` are redacted. `status` is None without an answer."""
 
@@ -200,6 +232,7 @@ class RequestRecord:
     milliseconds: float
     trace_id: str
     error: str = ""
+    phases: Phases | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +244,7 @@ class Attempt:
     at: float
     elapsed: float | None = None  # seconds
     status: int | None = None
+    phases: Phases | None = None  # of its request, redirects included
 
 
 @dataclass(frozen=True, slots=True)

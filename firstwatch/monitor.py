@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from firstwatch.model import Attempt, Outcome
+from firstwatch.model import Attempt, Outcome, Phases
+
+__all__ = ["Health", "Kind", "Phases", "Probe", "Seen"]
 
 
 class Health(StrEnum):
@@ -33,32 +35,6 @@ class Kind(StrEnum):
     DEPENDENCY = "dependency"
     DRIFT = "drift"
     HEARTBEAT = "heartbeat"
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """Seconds that the parts of a request took; None where there was no such part (a connection that was there already
-    resolves, connects and shakes hands no more) or it never ended."""
-
-    resolve: float | None = None
-    connect: float | None = None
-    tls: float | None = None
-    processing: float | None = None  # from the request's last byte to the answer's first
-    transfer: float | None = None  # from the answer's first byte to its last
-
-    def __add__(self, other: Phases) -> Phases:
-        """Of two requests one after the other: each part's sum."""
-
-        def both(a: float | None, b: float | None) -> float | None:
-            return b if a is None else a if b is None else a + b
-
-        return Phases(
-            both(self.resolve, other.resolve),
-            both(self.connect, other.connect),
-            both(self.tls, other.tls),
-            both(self.processing, other.processing),
-            both(self.transfer, other.transfer),
-        )
 
 
 @dataclass(frozen=True, slots=True)

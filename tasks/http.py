@@ -26,7 +26,7 @@ import httpx
 from firstwatch import rules
 from firstwatch.answer import Answer, NoAnswer, read_answer, retry_after
 from firstwatch.conditions import Condition
-from firstwatch.model import Attempt, Outcome, RequestRecord, as_json
+from firstwatch.model import Attempt, Outcome, Phases, RequestRecord, as_json
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.rules import Refused
 from firstwatch.spec.models import Service
@@ -69,8 +69,13 @@ class Transport:
         self._clock = clock
         self._secrets: dict[str, Secret] = {}
         base = httpx.URL(service.base_url)
-        self._resolver = wire.Resolver(base.raw_host.decode("ascii"), _port(base))
+        self._resolver = wire.Resolver(base.raw_host.decode("ascii"), wire.port_of(base))
         self._client = self._new_client()
+
+    @property
+    def base_url(self) -> str:
+        """The service's, redacted."""
+        return self.redactor.url(self._base_url)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -136,19 +141,20 @@ class Transport:
     # ── hops ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, hop: _Hop, client: httpx.AsyncClient, timeout: float, deadline: float) -> Answer | NoAnswer:
-        spent = 0.0
+        spent, phases = 0.0, Phases()
         while True:
             answer = await self._exchange(hop, client, timeout - spent, deadline)
             if isinstance(answer, NoAnswer):
-                return answer if answer.elapsed is None else replace(answer, elapsed=spent + answer.elapsed)
+                return _after(answer, spent, phases)
             spent += answer.elapsed
-            answer = replace(answer, elapsed=spent, redirected_from=hop.came_from)
+            phases = phases + (answer.phases or Phases())
+            answer = replace(answer, elapsed=spent, redirected_from=hop.came_from, phases=phases)
             location = answer.headers.get("location")
             if not self._rules.redirects or answer.status not in _REDIRECTS or location is None:
                 return answer
             following = self._next_hop(hop, location)
             if isinstance(following, NoAnswer):
-                return replace(following, elapsed=spent)
+                return _after(following, spent, phases)
             hop = following
 
     def _next_hop(self, hop: _Hop, location: str) -> _Hop | NoAnswer:
@@ -183,12 +189,13 @@ class Transport:
             return self._not_sent(hop, "not sent: the time was up")
         trace_id, progress = os.urandom(16).hex(), wire.Progress()
         at, started = self._clock(), time.monotonic()
-        answer: Answer | None = None
+        answer: Answer | NoAnswer | None = None
         outcome, why = Outcome.FAIL, ""
         try:
             async with asyncio.timeout(limit):
                 response, body = await self._talk(hop, client, trace_id, progress)
-            answer = _read(response, body, time.monotonic() - started, progress.bytes)
+            ended = time.monotonic()
+            answer = _read(response, body, ended - started, progress.bytes, progress.phases(ended))
         except (TimeoutError, httpcore.TimeoutException):
             ending = ", when the suite's time was up" if limit < timeout else ""
             why = f"no answer within {show_duration(round(limit, 2))}{ending} ({progress})"
@@ -201,11 +208,11 @@ class Transport:
             why = self.redactor.text(wire.describe(broken))[:200]
         except Exception as bug:  # its text might quote the request
             outcome, why = Outcome.ERROR, f"the checker itself failed ({type(bug).__name__})"
-        elapsed = time.monotonic() - started
-        self._record(hop, at, progress, elapsed, trace_id, why)
         if answer is None:
-            return NoAnswer(outcome, why, elapsed)
-        if answer.status in (429, 503):
+            ended = time.monotonic()
+            answer = NoAnswer(outcome, why, ended - started, progress.phases(ended))
+        self._record(hop, at, progress, answer.elapsed or 0.0, trace_id, why, answer.phases)
+        if isinstance(answer, Answer) and answer.status in (429, 503):
             self._budget.back_off(retry_after(answer.headers, self._clock()))
         return answer
 
@@ -216,7 +223,7 @@ class Transport:
         request = httpx.Request(  # made by hand: the client would add headers of its own
             hop.method, hop.url, headers=headers, content=hop.body or None, extensions={"trace": progress.trace}
         )
-        await self._resolver.addresses(request.url.raw_host.decode("ascii"), _port(request.url))
+        await progress.resolve(self._resolver, request.url)
         response = await client.send(request, stream=True)
         progress.status = response.status_code
         try:
@@ -244,7 +251,16 @@ class Transport:
         self._record(hop, self._clock(), wire.Progress(), 0.0, "", why)
         return NoAnswer(Outcome.ERROR, why)
 
-    def _record(self, hop: _Hop, at: float, progress: wire.Progress, elapsed: float, trace_id: str, error: str) -> None:
+    def _record(
+        self,
+        hop: _Hop,
+        at: float,
+        progress: wire.Progress,
+        elapsed: float,
+        trace_id: str,
+        error: str,
+        phases: Phases | None = None,
+    ) -> None:
         record = RequestRecord(
             at=at,
             check=hop.check,
@@ -256,6 +272,7 @@ class Transport:
             milliseconds=round(elapsed * 1000, 1),
             trace_id=trace_id,
             error=self.redactor.text(error),
+            phases=phases,
         )
         self.records.append(record)
         self._logger.info(json.dumps(as_json(record), ensure_ascii=False))
@@ -293,34 +310,48 @@ async def run_check(
     """
     at = clock()
     answer = await transport.send(check.name, attempt, check, deadline=deadline_monotonic)
+    return judge_answer(answer, conditions, at, transport.redactor)
+
+
+def judge_answer(answer: Answer | NoAnswer, conditions: Sequence[Condition], at: float, redactor: Redactor) -> Attempt:
+    """The attempt that this answer makes, asked for at `at` (Unix seconds): every condition must hold on it."""
     if isinstance(answer, NoAnswer):
-        return Attempt(answer.outcome, answer.why, at, answer.elapsed)
+        return Attempt(answer.outcome, answer.why, at, answer.elapsed, phases=answer.phases)
     if not conditions:
-        return Attempt(Outcome.ERROR, "the check expects nothing", at, answer.elapsed, answer.status)
+        why = "the check expects nothing"
+        return Attempt(Outcome.ERROR, why, at, answer.elapsed, answer.status, answer.phases)
     values = answer.names()
     judged = [condition.holds(values) for condition in conditions]
-    why = [each.why for each in judged if not each.held]
-    outcome = Outcome.FAIL if why else Outcome.PASS
-    if why and answer.json_why and any(path[0] == "json" for condition in conditions for path in condition.paths):
-        why.append(answer.json_why)
+    told = [each.why for each in judged if not each.held]
+    outcome = Outcome.FAIL if told else Outcome.PASS
+    if told and answer.json_why and any(path[0] == "json" for condition in conditions for path in condition.paths):
+        told.append(answer.json_why)
     if answer.cached:
-        why.append(f"a cache answered ({answer.cached})")
-    return Attempt(outcome, transport.redactor.text("; ".join(why)), at, answer.elapsed, answer.status)
+        told.append(f"a cache answered ({answer.cached})")
+    return Attempt(outcome, redactor.text("; ".join(told)), at, answer.elapsed, answer.status, answer.phases)
 
 
 def _with_headers(hop: _Hop, headers: Mapping[str, str]) -> _Hop:
     return replace(hop, headers={**hop.headers, **{name.lower(): value for name, value in headers.items()}})
 
 
-def _read(response: httpx.Response, body: bytes, elapsed: float, wire_bytes: int) -> Answer:
-    charset = response.charset_encoding or "utf-8"
+def _after(answer: NoAnswer, spent: float, phases: Phases) -> NoAnswer:
+    """What had no answer, told with the seconds of the hops before it; one that was not even sent adds none."""
+    if answer.elapsed is None and not spent:
+        return answer
+    return replace(answer, elapsed=spent + (answer.elapsed or 0.0), phases=phases + (answer.phases or Phases()))
+
+
+def _read(response: httpx.Response, body: bytes, elapsed: float, wire_bytes: int, phases: Phases) -> Answer:
     return read_answer(
-        response.status_code, dict(response.headers), body, charset=charset, elapsed=elapsed, wire_bytes=wire_bytes
+        response.status_code,
+        dict(response.headers),
+        body,
+        charset=response.charset_encoding or "utf-8",
+        elapsed=elapsed,
+        wire_bytes=wire_bytes,
+        phases=phases,
     )
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _safe_text(wrong: Exception) -> str:

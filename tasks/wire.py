@@ -12,7 +12,7 @@ import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from firstwatch import rules
+from firstwatch.model import Phases
 
 SYNTHETIC_HEADERS = {"X-Synthetic-Request": "true", "User-Agent": "SyntheticMonitor/1.0"}
 _MARKS = [(name.encode(), value.encode()) for name, value in SYNTHETIC_HEADERS.items()]
@@ -114,6 +115,11 @@ def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
 
 
+def port_of(url: httpx.URL) -> int:
+    """The port, also where the URL leaves it to its scheme."""
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -128,9 +134,8 @@ class Resolver:
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Raises socket.gaierror for an unknown host and AddressRefused if no address may be asked."""
-        until, allowed = self._allowed.get((host, port), (0.0, []))
-        if time.monotonic() < until:
-            return allowed
+        if self.knows(host, port):
+            return self._allowed[host, port][1]
         found = await self._look_up(host, port)
         if self._base_is_local is None:
             self._base_is_local = any(map(rules.is_local_address, await self._look_up(*self._base)))
@@ -139,6 +144,11 @@ class Resolver:
             raise AddressRefused(f"{host} leads to {found[0]}, an inside address that is not asked")
         self._allowed[host, port] = time.monotonic() + _ADDRESSES_HOLD, allowed
         return allowed
+
+    def knows(self, host: str, port: int) -> bool:
+        """Whether nothing need be looked up, as what was found still holds."""
+        until, _ = self._allowed.get((host, port), (0.0, []))
+        return time.monotonic() < until
 
     def forget(self) -> None:
         """Look everything up anew: names move while a release rolls out."""
@@ -192,27 +202,51 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 # ── progress and bodies ──────────────────────────────────────────────────────────────────────────────────────
 
 
-_STAGES = {
-    "connection.connect_tcp.started": "not connected",
-    "connection.start_tls.started": "connected, the TLS handshake did not end",
-    "http11.send_request_headers.started": "connected, headers never came",
-}
+_RESOLVE = ("resolve.started", "resolve.complete")
+_PARTS = (  # of Phases, in its order: the event that begins each, the one that ends it
+    _RESOLVE,
+    ("connection.connect_tcp.started", "connection.connect_tcp.complete"),
+    ("connection.start_tls.started", "connection.start_tls.complete"),
+    ("http11.send_request_headers.started", "http11.receive_response_headers.complete"),
+    ("http11.receive_response_headers.complete", ""),
+)
+_STAGES = (  # the latest first
+    ("http11.send_request_headers.started", "connected, headers never came"),
+    ("connection.start_tls.started", "connected, the TLS handshake did not end"),
+    ("connection.connect_tcp.started", "not connected"),
+)
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a request has come."""
+    """How far a request has come, and when (monotonic seconds)."""
 
-    stage: str = "the host's name was not resolved"
     status: int | None = None
     bytes: int = 0
+    _at: dict[str, float] = field(default_factory=dict)  # by event
 
     async def trace(self, event: str, _: Any) -> None:
         """httpcore's trace hook."""
-        self.stage = _STAGES.get(event, self.stage)
+        self._at[event] = time.monotonic()
+
+    async def resolve(self, resolver: Resolver, url: httpx.URL) -> None:
+        """Have the host's addresses looked up, unless they are known. Raises what Resolver.addresses raises."""
+        host, port = url.raw_host.decode("ascii"), port_of(url)
+        if resolver.knows(host, port):
+            return
+        self._at[_RESOLVE[0]] = time.monotonic()
+        await resolver.addresses(host, port)
+        self._at[_RESOLVE[1]] = time.monotonic()
+
+    def phases(self, now: float) -> Phases:
+        """What each part took, to the microsecond. One that has not ended counts up to `now` (monotonic seconds)."""
+        at = self._at
+        return Phases(*(round(at.get(end, now) - at[begin], 6) if begin in at else None for begin, end in _PARTS))
 
     def __str__(self) -> str:
-        return self.stage if self.status is None else f"status {self.status} and {self.bytes} bytes came, not the end"
+        if self.status is not None:
+            return f"status {self.status} and {self.bytes} bytes came, not the end"
+        return next((stage for event, stage in _STAGES if event in self._at), "the host's name was not resolved")
 
 
 async def read_body(response: httpx.Response, limit: int, progress: Progress) -> bytes:
