@@ -282,11 +282,11 @@ async def tell(thread: Thread | None, message: Message) -> Delivery | None:
         delivery = lost.delivery
     except Exception as problem:  # the task itself could not run: Prefect's server is away
         delivery = Delivery(message.kind, False, 0, f"it could not be sent ({type(problem).__name__})", thread.ts)
-    _log().warning("Slack message %r was not delivered: %s", delivery.message, delivery.error)
+    log().warning("Slack message %r was not delivered: %s", delivery.message, delivery.error)
     return delivery
 
 
-def _log() -> Any:
+def log() -> Any:
     try:
         return get_run_logger()
     except MissingContextError:
