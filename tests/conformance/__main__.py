@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.vectors:
         os.environ["FIRSTWATCH_VECTORS"] = str(given.vectors)  # read when the adapters are imported
-    cases = [*_argo(), *_templates(), *_kayenta()]
+    cases = [case for file, suite in SUITES for case in _cases(file, suite, given.vectors)]
     for (file, kind), number in Counter((c.file, c.kind) for c in cases).items():
         of_kind = [c for c in cases if (c.file, c.kind) == (file, kind)]
         agreeing = sum(c.agrees for c in of_kind)
@@ -42,6 +42,14 @@ def main() -> int:
     agreeing = sum(c.agrees for c in cases)
     print(f"{agreeing} of {len(cases)} agree ({100 * agreeing / max(len(cases), 1):.1f} %)")
     return 0 if agreeing == len(cases) else 1
+
+
+def _cases(file: str, suite: Callable[[], Iterable[Case]], directory: Path | None) -> Iterable[Case]:
+    """The suite's cases; none of a file that is not there, which is said."""
+    if (directory or Path(__file__).parent / "vectors").joinpath(file).is_file():
+        yield from suite()
+    else:
+        print(f"{file:24} skipped: there is no such file")
 
 
 def _tried(decide: Any, vector: Any) -> Any:
@@ -81,6 +89,39 @@ def _kayenta() -> Iterable[Case]:
         agrees = bool(_tried(lambda v, d=decided: kayenta.agrees(v, d), vector) is True)
         expected = {key: value for key, value in vector.items() if key.startswith(("expect", "better", "user"))}
         yield Case("kayenta_vectors.json", vector["kind"], vector["id"], agrees, expected, decided, "")
+
+
+def _gatus() -> Iterable[Case]:
+    from tests.conformance import test_gatus as gatus
+    from tests.conformance.gatus_vectors import decide, expected, load
+
+    for vector in load():
+        decided = _tried(decide, vector)
+        agrees = bool(_tried(lambda v, d=decided: gatus.agrees(v, d), vector) is True)
+        chosen = gatus.difference(vector) if agrees and decided != expected(vector) else None
+        differs = chosen.name if chosen else ""
+        yield Case("gatus_vectors.json", vector["kind"], vector["id"], agrees, expected(vector), decided, differs)
+
+
+def _alerts() -> Iterable[Case]:
+    from tests.conformance import test_alerts as alerts
+
+    for vector in alerts.load():
+        decided = _tried(alerts.decide, vector)
+        agrees = bool(_tried(lambda v, d=decided: alerts.agrees(v, d), vector) is True)
+        chosen = alerts.difference(vector)
+        same = _tried(lambda v, d=decided: alerts.SAME[v["kind"]](v, d), vector) is True
+        differs = chosen.name if chosen and agrees and not same else ""
+        yield Case("alert_vectors.json", vector["kind"], vector["id"], agrees, vector, decided, differs)
+
+
+SUITES: tuple[tuple[str, Callable[[], Iterable[Case]]], ...] = (
+    ("argo_vectors.json", _argo),
+    ("argo_templates.json", _templates),
+    ("kayenta_vectors.json", _kayenta),
+    ("gatus_vectors.json", _gatus),
+    ("alert_vectors.json", _alerts),
+)
 
 
 if __name__ == "__main__":
