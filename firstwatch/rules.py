@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from firstwatch.spec.models import Rules
+from firstwatch.spec.synthetic import SAVED
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -157,16 +158,38 @@ def headers_for_hop(headers: Mapping[str, str], url: str, target: str) -> dict[s
 def is_listed(method: str, path: str, rules: Rules, *, query: str = "", prefix: str = "") -> bool:
     """Does rules.allow name this request? `prefix` is base_url's own path, which the file's entries leave out.
 
-    An entry matches exactly, letter by letter; with a query only if it names that query.
+    An entry matches exactly, letter by letter; with a query only if it names that query. Where a segment of its path is
+    `${name}`, any one segment may stand that cannot be read as another path (see `_is_one_segment`).
     """
     if prefix and path.startswith(prefix):
         path = path[len(prefix) :] or "/"
-    asked = {_quoted(path), _quoted(f"{path}?{query}")}
+    asked = (_quoted(path), _quoted(f"{path}?{query}"))
     for item in rules.allow:
-        listed_method, _, listed_path = item.request.strip().partition(" ")
-        if listed_method.upper() == method.upper() and _quoted(listed_path.strip()) in asked:
+        listed_method, _, listed = item.request.strip().partition(" ")
+        if listed_method.upper() == method.upper() and any(_is_as_listed(listed.strip(), each) for each in asked):
             return True
     return False
+
+
+def _is_as_listed(listed: str, asked: str) -> bool:
+    """Is the path `asked` (quoted, and perhaps with its query) the one of an entry of rules.allow?"""
+    if _quoted(listed) == asked:
+        return True
+    (listed_path, _, listed_query), (path, _, query) = listed.partition("?"), asked.partition("?")
+    if _quoted(listed_query) != query or "${" not in listed_path:
+        return False
+    listed_segments, segments = listed_path.split("/"), path.split("/")
+    return len(listed_segments) == len(segments) and all(
+        _is_one_segment(there) if SAVED.fullmatch(here) else _quoted(here) == there
+        for here, there in zip(listed_segments, segments, strict=True)
+    )
+
+
+def _is_one_segment(segment: str) -> bool:
+    """Is this one segment of a path, whoever reads it and however often it is decoded; and never empty, `..`, a query,
+    a parameter (`;`) or a verb (`:`)? Letters, digits and a few signs are; what is in doubt is not."""
+    text = unicodedata.normalize("NFKC", _unquoted(segment))
+    return text.strip(".") != "" and all(c.isalnum() or c in "-._~@+=," for c in text)
 
 
 def is_payment_path(path: str) -> bool:
@@ -179,10 +202,15 @@ def is_payment_path(path: str) -> bool:
 
 
 def _decoded(path: str) -> str:
-    """Percent-encoding undone until nothing is left of it, look-alike letters folded, control characters dropped."""
+    """Percent-encoding undone, look-alike letters folded, control characters dropped."""
+    return "".join(c for c in unicodedata.normalize("NFKC", _unquoted(path)) if c.isprintable())
+
+
+def _unquoted(path: str) -> str:
+    """Percent-encoding undone until nothing is left of it."""
     while (once := unquote(path)) != path:
         path = once
-    return "".join(c for c in unicodedata.normalize("NFKC", path) if c.isprintable())
+    return path
 
 
 def _quoted(path: str) -> str:

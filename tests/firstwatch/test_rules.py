@@ -76,6 +76,54 @@ def test_a_listed_query_counts() -> None:
     assert not is_listed("POST", "/search", listed)
 
 
+CARTS = [
+    {"request": "DELETE /cart/${cart}", "because": "the journey's own cart"},
+    {"request": "POST /cart/${cart}/items?kind=${kind}", "because": "the journey's own cart"},
+    {"request": "PUT /${shelf}/books/${book}", "because": "the journey's own shelf"},
+]
+
+
+@pytest.mark.parametrize(
+    "segment", ["5", "c-5", "a1b2_c3.d4~", "f%C3%BCnf", "me@example.com", "QUJD+w==", "a,b", "..a"]
+)
+def test_a_placeholder_is_one_segment(segment: str) -> None:
+    assert judge("DELETE", f"/cart/{segment}", allow=CARTS) == Allowed()
+    assert judge("DELETE", f"/cart/{segment}?force=1", allow=CARTS) == Allowed()
+    assert judge("PUT", f"/{segment}/books/{segment}", allow=CARTS) == Allowed()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/cart", "/cart/", "/cart//", "/cart/5/", "/cart/5/items", "/cart//5", "/carts/5", "/x/cart/5", "/Cart/5",
+        "/cart/..", "/cart/.", "/cart/...", "/cart/%2e%2e", "/cart/%252e%252e", "/cart/..%2Fadmin",
+        "/cart/..%252fadmin",
+        "/cart/%2Fevil.example", "/cart/a%5Cb", "/cart/5%3Fall=1", "/cart/5%23x", "/cart/..;x", "/cart/5;all=1",
+        "/cart/5%3Apurge", "/cart/5:purge", "/cart/5%00", "/cart/5%0d%0aX", "/cart/%20", "/cart/5%25", "/cart/*",
+        "/cart/%EF%BC%8E%EF%BC%8E%EF%BC%8Fadmin", "/cart/%EF%BC%8E%EF%BC%8E", "/cart/%FF", "/cart/$%7Bother%7D",
+    ],
+)  # fmt: skip
+def test_a_placeholder_is_nothing_but_one_segment(path: str) -> None:
+    assert "not listed" in why(judge("DELETE", path, allow=CARTS))
+
+
+def test_a_placeholder_widens_nothing_else() -> None:
+    for method, path in [
+        ("POST", "/cart/5"),
+        ("PUT", "/cart/5"),
+        ("POST", "/cart/5/items"),  # an entry's query is no place for a placeholder, and it must be there
+        ("POST", "/cart/5/items?kind=a"),
+        ("PUT", "/a/books"),
+        ("PUT", "/a/b/books/c"),
+        ("PUT", "/books/c"),
+        ("DELETE", "/api/cart/5"),  # below base_url's own path that is another one
+    ]:
+        assert "not listed" in why(judge(method, path, allow=CARTS)), (method, path)
+    assert "payment" in why(judge("DELETE", "/cart/payments", allow=CARTS))
+    other = [{"request": "DELETE /cart/x-${cart}", "because": "no whole segment, so no placeholder"}]
+    assert "not listed" in why(judge("DELETE", "/cart/x-5", allow=other))
+
+
 @pytest.mark.parametrize(
     "path",
     [
