@@ -2,7 +2,8 @@
 
     python -m demo.shop --port 0 --version v1          # prints the URL it listens on, on 127.0.0.1 only
 
-People see GET /health, /version, /products and /metrics, POST /auth/token and /payments. The side door:
+People see GET /health, /version, /products and /metrics, POST /auth/token and /payments, and the cart (demo/cart.py).
+The side door:
 
     POST /admin/deploy    {"version": "v2", "faults": {…}}   a new release: new metrics, the old version remembered
     POST /admin/faults    {…}                                replaces the faults of the release that runs
@@ -41,6 +42,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from demo.cart import TOKEN, Carts
+
 ACCOUNT = "smoke@example.com"
 PRODUCTS = [{"id": n, "name": f"Tea no. {n}", "cents": 350 + 10 * n} for n in range(1, 41)]
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -48,8 +51,13 @@ BASE_BYTES = 20_000_000
 MOST_LEAKED = 300_000_000  # bytes; the leak is real, so it must not eat the machine
 BASE_CONNECTIONS = 4
 HUGE = 10_000_000_000  # bytes
-BUSINESS = ("/products", "/auth/token", "/payments")
+BUSINESS = ("/products", "/auth/token", "/payments", "/cart")
 KNOWN_PATHS = (*BUSINESS, "/health", "/version")
+
+
+def page_of(path: str) -> str:
+    """What a path is counted as: each cart has one of its own."""
+    return "/cart" if path.startswith("/cart/") else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Faults:
     def strikes(self, path: str, default: tuple[str, ...] = ()) -> bool:
         """Whether a request to `path` is hit: by default any path for a dead server, the business for the rest."""
         wanted = self.paths or default
-        return not wanted or path in wanted
+        return not wanted or page_of(path) in wanted
 
 
 class Running:
@@ -242,7 +250,7 @@ async def token(request: Request) -> Response:
         known = login["username"] == ACCOUNT and login["password"] == password
     except (ValueError, KeyError, TypeError):
         return JSONResponse({"error": "send a JSON object with username and password"}, 400)
-    return JSONResponse({"token": "demo"}) if known else JSONResponse({"error": "wrong user name or password"}, 401)
+    return JSONResponse({"token": TOKEN}) if known else JSONResponse({"error": "wrong user name or password"}, 401)
 
 
 async def payments(request: Request) -> Response:
@@ -331,7 +339,8 @@ class Breakable:
         return await self._measured(running, faults, scope, receive, send)
 
     async def _measured(self, running: Running, faults: Faults, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"] if scope["path"] in KNOWN_PATHS else "other"
+        page = page_of(scope["path"])
+        path = page if page in KNOWN_PATHS else "other"
         status = 500
 
         async def counted(message: Message) -> None:
@@ -412,6 +421,7 @@ def build(shop: Shop) -> ASGIApp:
             Route("/metrics", metrics),
             Route("/auth/token", token, methods=["POST"]),
             Route("/payments", payments, methods=["POST"]),
+            *Carts().routes(),
             Route("/admin/deploy", admin_deploy, methods=["POST"]),
             Route("/admin/faults", admin_faults, methods=["POST"]),
             Route("/admin/rollback", admin_rollback, methods=["POST"]),

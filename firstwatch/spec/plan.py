@@ -70,7 +70,7 @@ def _rules(rules: Rules) -> Iterator[Finding]:
         if method.upper() not in METHODS or not path.strip().startswith("/"):
             hint = 'write method and path, for example "POST /auth/token"'
             yield Finding(("rules", "allow", i, "request"), f"{allowed.request!r} is not a request", hint)
-        elif any("${" in part and not SAVED.fullmatch(part) for part in re.split(r"[/?]", path.strip())):
+        elif any("${" in part and not SAVED.fullmatch(part) for part in path.replace("?", "?/x", 1).split("/")):
             told = "`${…}` stands for one whole segment of a path, between two /"
             yield Finding(("rules", "allow", i, "request"), told, "for example DELETE /cart/${cart}")
     for i, host in enumerate(rules.hosts):
@@ -116,15 +116,20 @@ def _header(loc: Loc, name: str, value: str) -> Iterator[Finding]:
 
 
 def _is_free(request: Request, service: Service) -> bool:
-    parts = urlsplit(request.path)
+    parts = urlsplit(_sampled(request.path))
     if request.method in policy.READS:
         return True
     return policy.is_listed(request.method, parts.path, service.rules, query=parts.query)
 
 
+def _sampled(path: str) -> str:
+    """With something for each saved value: what it will be is not known yet, and its name may be any, `payment` too."""
+    return SAVED.sub("0", path)
+
+
 def _refusal(loc: Loc, request: Request, service: Service) -> Iterator[Finding]:
     """What the transport would say, were the request listed and its headers in order; told where its cause stands."""
-    path = SAVED.sub("0", request.path)  # what is saved is not known yet, and its name may be any, `payment` too
+    path = _sampled(request.path)
     listed = Allowed(request=f"{request.method} {urlsplit(path).path}", because="only to ask what else is wrong")
     rules = service.rules.model_copy(update={"allow": [*service.rules.allow, listed]})
     headers = {k: v for k, v in request.headers.items() if k.lower() not in policy.RESERVED_HEADERS}

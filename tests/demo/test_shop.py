@@ -141,6 +141,31 @@ def test_payments_and_synthetic_requests_are_remembered(shop: DemoShop) -> None:
     assert len(after["synthetic"]) == len(before["synthetic"]) + 1
 
 
+def test_who_has_logged_in_has_a_cart_and_gives_it_back(shop: DemoShop) -> None:
+    assert shop.http.post("/cart", json={"product": 1}).status_code == 401
+    login = {"username": "smoke@example.com", "password": PASSWORD}
+    known = {"Authorization": f"Bearer {shop.http.post('/auth/token', json=login).json()['token']}"}
+    made = shop.http.post("/cart", json={"product": 1}, headers=known)
+    other = shop.http.post("/cart", json={"product": 2}, headers=known).json()["id"]
+    cart = made.json()["id"]
+    assert made.status_code == 201 and cart != other
+    assert shop.http.get(f"/cart/{cart}", headers=known).json() == {"id": cart, "product": 1}
+    assert shop.http.get(f"/cart/{cart}").status_code == shop.http.delete(f"/cart/{cart}").status_code == 401
+    assert shop.http.delete(f"/cart/{cart}", headers=known).status_code == 204
+    assert shop.http.get(f"/cart/{cart}", headers=known).status_code == 404
+    assert shop.http.delete(f"/cart/{cart}", headers=known).status_code == 404
+    assert shop.http.get(f"/cart/{other}", headers=known).status_code == 200
+    assert shop.http.post("/cart", json={}, headers=known).status_code == 400
+    assert metric(shop, "http_requests_total", path="/cart", status="201") == 2
+    assert metric(shop, "http_requests_total", path="/cart", status="404") == 2
+
+
+def test_errors_strike_each_cart_too(shop: DemoShop) -> None:
+    shop.faults(errors=1, paths=["/cart"])
+    assert shop.http.get("/cart/1").status_code == 500
+    assert shop.http.get("/products").status_code == 200
+
+
 def test_the_rollback_hook_checks_the_signature_and_acts_once_per_key(tmp_path: Path) -> None:
     state = tmp_path / "shop.json"
     body = json.dumps({"service": "shop"}).encode()

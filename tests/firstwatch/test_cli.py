@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from firstwatch.spec.deployments import pasted
+
 ROOT = Path(__file__).parents[2]
 FAULTY = "service: shop\nbase_url: http://x\nmetrics: {scrape: http://x/m}\nsmok: 1\nwindow: [{at: 1m, name: a}]\n"
 
@@ -27,7 +29,7 @@ def test_a_fine_file() -> None:
     done = firstwatch("check")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "services/shop.yaml: fine (3 checks, 5 checkpoints, 1 canary metric)\n",
+        "services/shop.yaml: fine (3 checks, 5 checkpoints, 1 canary metric, 5 monitored checks)\n",
         "",
     )
 
@@ -44,8 +46,45 @@ def test_every_problem_of_every_file_is_printed(tmp_path: Path) -> None:
         "services/a.yaml:5:10: the checkpoint 'a' has neither of signal and query "
         "(hint: give a signal (errors, latency, memory, db_pool), or a query with its expect)",
         "services/b.yaml:1:1: a service file is a mapping (hint: start it with service: NAME)",
-        "services/c.yaml: fine (3 checks, 5 checkpoints, 1 canary metric)",
+        "services/c.yaml: fine (3 checks, 5 checkpoints, 1 canary metric, 5 monitored checks)",
     ]
+
+
+def house(tmp_path: Path, prefect: str) -> Path:
+    """A folder with the shop's service file, another one, and a prefect.yaml."""
+    (tmp_path / "services").mkdir()
+    shutil.copy(ROOT / "services/shop.yaml", tmp_path / "services/shop.yaml")
+    (tmp_path / "services/other.yaml").write_text(
+        "service: other\nbase_url: http://x\nmetrics: {scrape: http://x/m}\n"
+        "synthetic: {checks: [{name: a, get: /, expect: [status == 200]}]}\n"
+    )
+    (tmp_path / "prefect.yaml").write_text(prefect)
+    return tmp_path
+
+
+def test_the_schedules_beside_the_service_files_are_checked_too(tmp_path: Path) -> None:
+    prefect = (ROOT / "prefect.yaml").read_text()
+    home = house(tmp_path, prefect + "\n  - {nam: production}\n")
+    line = next(i for i, text in enumerate(prefect.splitlines(), 1) if text.strip().startswith("schedules:"))
+    done = firstwatch("check", cwd=home)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[2:] == [
+        f"prefect.yaml:{line}:5: other is to be monitored, and has no schedule (hint: add to schedules: "
+        f"- {pasted('other', 300)})",
+        f"prefect.yaml:{len(prefect.splitlines()) + 2}:6: unknown key `nam`: Prefect leaves it out "
+        "(hint: did you mean name?)",
+    ]
+    (home / "prefect.yaml").write_text(prefect)
+    assert firstwatch("check", "services/shop.yaml", cwd=home).returncode == 0  # the other was not asked for
+    done = firstwatch("check", "other.yaml", cwd=home / "services")
+    assert done.returncode == 1 and f"\n../prefect.yaml:{line}:5: other is to be" in done.stdout
+
+
+def test_a_file_elsewhere_has_nothing_to_do_with_the_schedules_here(tmp_path: Path) -> None:
+    home = house(tmp_path, "deploymens: []\n")
+    shutil.copy(ROOT / "services/shop.yaml", home / "shop.yaml")
+    assert firstwatch("check", "shop.yaml", cwd=home).returncode == 0
+    assert firstwatch("check", "services/shop.yaml", cwd=home).returncode == 1
 
 
 def test_the_environment_is_read(tmp_path: Path) -> None:

@@ -149,6 +149,12 @@ SYNTHETIC: list[tuple[str, str, str, str]] = [
         "`${…}` stands for one whole segment of a path",
         "DELETE /cart/${cart}",
     ),
+    (
+        "allowed with any query",
+        HEAD + "rules:\n  allow:\n    - {request: 'DELETE /cart?${cart}', because: is ours} # <<\n",
+        "`${…}` stands for one whole segment of a path",
+        "DELETE /cart/${cart}",
+    ),
     # ── names and needs ──
     (
         "name of the smoke suite",
