@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from firstwatch.spec import load, load_or_raise
+from firstwatch.spec.schema import schema
 from tests.firstwatch.spec.cases import CASES
 
 PAGE = (Path(__file__).parents[3] / "docs/service-file.md").read_text()
@@ -19,6 +20,18 @@ def test_the_example_loads() -> None:
     assert example is not None
     service = load_or_raise(example[1], "docs/service-file.md", {})
     assert len(service.window.checkpoints) == 6
+
+
+def test_the_example_has_every_key_of_monitors_and_alert_rules() -> None:
+    example = PAGE.partition("```yaml")[2].partition("```")[0]
+    parts = schema()["$defs"]
+    sections = ["Synthetic", "Monitored", "Step", "Journey", "Certificate", "Dns", "Record", "Dependency", "Drift"]
+    sections += ["Heartbeat", "Degraded", "Locations", "Pushed"]
+    sections += ["Alerts", "Opening", "Closing", "Flapping", "Storm", "Maintenance"]
+    keys = {f"{name}.{key}": key for name in sections for key in parts[name]["properties"]}
+    assert len(keys) > 80
+    missing = [place for place, key in keys.items() if not re.search(rf"(?<![\w.]){key}(: |:$|,| )", example, re.M)]
+    assert missing == []
 
 
 def test_the_table_has_every_diagnostic_and_no_other() -> None:
