@@ -163,8 +163,9 @@ def import_argo(
 
 @app.command
 def setup() -> int:
-    """Prepare a Prefect server: work pool, deployments, automations that restart runs.
+    """Prepare a Prefect server: work pool, deployments, automations.
 
+    Killed runs are restarted, and a monitor that falls silent is told to Slack.
     Safe to repeat. The server is the one of PREFECT_API_URL:
 
         firstwatch setup
@@ -175,6 +176,61 @@ def setup() -> int:
 
     prepare()
     return FINE
+
+
+@app.command
+def beat(
+    service: Annotated[str, Parameter(help="A file in services/, without .yaml.")],
+    heartbeat: Annotated[str, Parameter(help="Its name, as under synthetic.heartbeats.")],
+    /,
+) -> int:
+    """Call in: a job of the service's has run.
+
+    Exits 0 once the Prefect server has it, 1 if the server does not answer, 2 if
+    there is no such heartbeat. At the end of the job:
+
+        backup.sh && firstwatch beat shop "nightly backup"
+    """
+    from tasks.commands import beat as call_in
+
+    return call_in(service, heartbeat)
+
+
+@app.command
+def accept(
+    service: Annotated[str, Parameter(help="A file in services/, without .yaml.")],
+    check: Annotated[str, Parameter(help="The check's name, as alerts have it.")],
+    /,
+) -> int:
+    """Say that what a check shows now is how it is to be: a drift, or a new speed.
+
+    Exits 0 when it is accepted, 1 if there is nothing to accept, 2 if the file is
+    wrong. The next round finds the check as it should be:
+
+        firstwatch accept shop "security headers"
+    """
+    from tasks.commands import accept as say
+
+    return say(service, check)
+
+
+@app.command
+def metrics(
+    *,
+    host: Annotated[str, Parameter(help="Where to listen; left out: 127.0.0.1.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="At which port; left out: 9700.")] = 9700,
+) -> int:
+    """Serve what the monitors found last, for a Prometheus to scrape.
+
+    Names are blackbox_exporter's where it has them. Runs until Ctrl-C:
+
+        firstwatch metrics
+
+        firstwatch metrics --host 0.0.0.0 --port 9115
+    """
+    from tasks.commands import serve_metrics
+
+    return serve_metrics(host, port)
 
 
 @app.command

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
@@ -31,7 +30,7 @@ from tasks.kayenta import read_config
 from tasks.measure import selectors_of
 from tasks.report import WindowProgress
 from tasks.run import NotVerifiable, Run
-from tasks.secrets import SECRET_IN_TEXT, SecretMissing, load_secret
+from tasks.secrets import SecretMissing, known_secrets, load_secret
 from tasks.sources import open_source
 from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
@@ -64,7 +63,7 @@ async def open_run(
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
         transport = await stack.enter_async_context(open_transport(spec, logger=logger))
-        for secret in [s async for s in _secrets(spec)]:
+        for secret in await known_secrets(spec.model_dump()):
             transport.redactor.add(secret)
         journal = await Journal.open(client, flow_run.id, transport.redactor.value)
         release = Release(spec.service, version, _moment(deployed_at, flow_run))
@@ -199,33 +198,3 @@ def _moment(deployed_at: datetime | None, flow_run: FlowRun) -> float:
         return (deployed_at if deployed_at.tzinfo else deployed_at.replace(tzinfo=UTC)).timestamp()
     asked = flow_run.start_time if flow_run.auto_scheduled else flow_run.created
     return asked.timestamp() if asked is not None else time.time()
-
-
-async def _secrets(service: Service) -> AsyncIterator[str]:
-    """The values of all secrets that the file names and that can be found, for the redactor.
-
-    One that is missing is told where it is used.
-    """
-    for name in set(_secret_names(service.model_dump())):
-        try:
-            yield (await load_secret(name)).reveal()
-        except SecretMissing:
-            continue
-
-
-def _secret_names(value: Any) -> Iterator[str]:
-    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, `client_secret`, Slack's
-    `webhook`), and each `secret:NAME` in a text."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in _SECRET_FIELDS and isinstance(item, str):
-                yield item
-            yield from _secret_names(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _secret_names(item)
-    elif isinstance(value, str):
-        yield from SECRET_IN_TEXT.findall(value)
-
-
-_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook", "client_secret"})

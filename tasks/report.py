@@ -51,10 +51,18 @@ async def publish_report(report: ReleaseReport, redactor: Redactor) -> bool:
 async def publish_backtest(service: Service, done: Backtest) -> bool:
     """The markdown artifact `backtest-<service>`. False where Prefect would not take it. Raises SecretMissing."""
     redactor = (await access_to(service.metrics)).redactor()
-    key = f"backtest-{re.sub(r'[^a-z0-9]+', '-', service.service.lower()).strip('-')}"
-    return await _published(
-        _publish_markdown, key, redactor.text(backtest_markdown(done)), redactor.text(sentence(done))
-    )
+    key = artifact_key("backtest", service.service)
+    return await publish_markdown(key, redactor.text(backtest_markdown(done)), redactor.text(sentence(done)))
+
+
+def artifact_key(*words: str) -> str:
+    """`monitor-shop-eu`: as Prefect's keys allow it (a-z, 0-9, dash)."""
+    return "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)))
+
+
+async def publish_markdown(key: str, page: str, description: str) -> bool:
+    """A page that is redacted already, as a task run. False where Prefect would not take it."""
+    return await _published(_publish_markdown, key, page, description)
 
 
 async def publish_requests(records: Sequence[RequestRecord], release: Release, redactor: Redactor) -> bool:

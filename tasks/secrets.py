@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from firstwatch.redaction import Secret
 
@@ -31,6 +33,38 @@ async def load_secret(name: str) -> Secret:
             f"secret:{name} has no value: {from_server}, and the environment variable {variable_name(name)} is not set"
         )
     return Secret(name, value)
+
+
+async def known_secrets(file: Any) -> list[str]:
+    """The values of all secrets that a service file (as plain data) names and that can be found, for the redactor.
+
+    One that is missing is told where it is used.
+    """
+    values = []
+    for name in sorted(set(_secret_names(file))):
+        try:
+            values.append((await load_secret(name)).reveal())
+        except SecretMissing:
+            continue
+    return values
+
+
+def _secret_names(value: Any) -> Iterator[str]:
+    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, `client_secret`, Slack's
+    `webhook`, the dead-man's `ping`), and each `secret:NAME` in a text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in _SECRET_FIELDS and isinstance(item, str):
+                yield item
+            yield from _secret_names(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secret_names(item)
+    elif isinstance(value, str):
+        yield from SECRET_IN_TEXT.findall(value)
+
+
+_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook", "client_secret", "ping"})
 
 
 def variable_name(name: str) -> str:

@@ -1,4 +1,5 @@
-"""Prepare a Prefect server for this checkout: work pool, deployments, and the automations that restart killed runs.
+"""Prepare a Prefect server for this checkout: work pool, deployments, and the automations that restart killed runs and
+tell when a monitor falls silent.
 
 Safe to repeat: whatever is there already is brought up to date.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 from prefect.automations import Automation
@@ -18,7 +21,11 @@ from prefect.events import EventTrigger, Posture
 from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists
 
+from firstwatch.spec import Service
+from tasks.commands import list_services
 from tasks.opening import RESTARTING
+from tasks.secrets import load_secret
+from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
 OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.firstwatch"}
@@ -26,7 +33,7 @@ ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancell
 ENDED_OURS = {
     f"prefect.flow-run.{name}"
     for name in ("Healthy", "RolledBack", "RollbackFailed", "Unhealthy", "Inconclusive", "Proceeded")
-}
+} | {f"prefect.flow-run.{name}" for name in ("Up", "Degraded", "Down", "Unknown", "Overlapped", "Refused")}
 # A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
 AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
 
@@ -119,10 +126,18 @@ def deploy() -> None:
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=True)
 
 
+async def watch_the_watcher(services: Sequence[Service]) -> None:
+    """Have the server tell when a service's monitor falls silent."""
+    async with get_client() as client:
+        for line in await ensure_watchdogs(client, services, load_secret, time.time()):
+            print(line)
+
+
 def main() -> None:
     asyncio.run(ensure_work_pool())
     deploy()
     asyncio.run(ensure_automations())
+    asyncio.run(watch_the_watcher(list_services()))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,21 @@ Change = Callable[[Any | None], Any]
 """A document (None: there is none yet) → the document that is to follow it. Called again when somebody was faster."""
 
 
+def place_key(service: str, location: str) -> str:
+    """What one location knows of a service: its votes, the speed and the baselines of each check."""
+    return f"place {service} {location}".strip()
+
+
+def turn_key(service: str, location: str) -> str:
+    """Whose turn it is to look from there."""
+    return f"turn {service} {location}".strip()
+
+
+def alerts_key(service: str) -> str:
+    """A service's alerts, and what people are yet to be told of them."""
+    return f"alerts {service}"
+
+
 class Contended(Exception):
     """Others kept changing the document for as long as we tried."""
 

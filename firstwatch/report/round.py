@@ -1,0 +1,169 @@
+"""The page of a monitor: how each check is, how fast it has been, what has drifted, and what people have been told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from firstwatch import slowness
+from firstwatch.alerting import AlertState
+from firstwatch.alerting.standing import standing
+from firstwatch.model import Outcome, Phases, rfc3339
+from firstwatch.monitor import Health, Probe, Seen
+from firstwatch.report.incident import MARKS, WORST_FIRST
+from firstwatch.report.text import count, markdown_code, markdown_text, plain, show_value, unbroken
+from firstwatch.rounds import Place
+from firstwatch.units import show_duration
+
+MAX_ROWS = 100
+_BARS = "▁▂▃▄▅▆▇█"
+_SHOWN_ROUNDS = 30
+_PARTS = ("resolve", "connect", "tls", "processing", "transfer")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What is shown of one round. `places` are all locations, by name; `waiting` counts the messages that are yet to be
+    delivered."""
+
+    service: str
+    location: str
+    place: Place
+    places: Mapping[str, Place] = field(default_factory=dict)
+    state: AlertState | None = None
+    waiting: int = 0
+    notes: Sequence[str] = ()
+
+
+def health_of(seen: Sequence[Seen]) -> Health:
+    """The worst that was seen; nothing seen is UNKNOWN."""
+    found = {each.health for each in seen}
+    return next((health for health in (*WORST_FIRST[:3], Health.UP) if health in found), Health.UNKNOWN)
+
+
+def headline(report: RoundReport) -> str:
+    """`🔴 shop: 2 of 9 checks down`"""
+    seen, worst = report.place.seen, health_of(report.place.seen)
+    where = f"{report.service} at {report.location}" if report.location else report.service
+    number = sum(each.health is worst for each in seen)
+    checks = count(len(seen), "check")
+    told = f"{checks} up" if worst is Health.UP else f"{number} of {checks} {worst}"
+    return f"{MARKS[worst]} {plain(where, 120)}: {told}"
+
+
+def sentence(place: Place) -> str:
+    """What came of a round, in words."""
+    bad = [seen for seen in place.seen if seen.health is not Health.UP]
+    late = f", begun {show_duration(round(place.lateness))} late" if place.lateness >= 1 else ""
+    if not bad:
+        return f"{count(len(place.seen), 'check')} up{late}"
+    told = "; ".join(f"{seen.check} {seen.health}: {seen.why}" for seen in bad)
+    return f"{len(bad)} of {count(len(place.seen), 'check')} not up{late}: {told}"
+
+
+def round_markdown(report: RoundReport) -> str:
+    """The page. Bounded in size; nothing that a service answered can be more in it than text."""
+    sections = [
+        f"# {markdown_text(headline(report))}",
+        _when(report.place),
+        _alerts(report),
+        _checks(report),
+        *_drifts(report.place),
+        _attempts(report.place.probes),
+        _locations(report),
+        "\n".join(f"- {markdown_text(note)}" for note in report.notes),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _when(place: Place) -> str:
+    took = show_value(max(0.0, place.ended - place.started), "seconds")
+    late = f", {show_duration(round(place.lateness))} late" if place.lateness >= 1 else ""
+    cancelled = f"; {count(place.overlapped, 'round')} cancelled so far, as the one before had not ended"
+    return (
+        f"Round {place.rounds:,}, planned for {rfc3339(place.planned)}, begun {rfc3339(place.started)}{late}; "
+        f"took {took}{cancelled if place.overlapped else ''}."
+    )
+
+
+def _alerts(report: RoundReport) -> str:
+    state = report.state
+    lines = []
+    if state is not None and (incident := state.open_incident) is not None:
+        names = ", ".join(markdown_text(name, 80) for name in state.open_checks)
+        lines.append(f"**Open incident** since {rfc3339(incident.opened_at)}: {names}.")
+    if report.waiting:
+        lines.append(f"{count(report.waiting, 'message')} to people still to be delivered; the next rounds try again.")
+    return "\n\n".join(lines)
+
+
+def _checks(report: RoundReport) -> str:
+    probes = {probe.check: probe for probe in report.place.probes}
+    ordered = sorted(report.place.seen, key=lambda seen: WORST_FIRST.index(seen.health))
+    rows = [_row(seen, probes.get(seen.check), report) for seen in ordered[:MAX_ROWS]]
+    head = "| check | now | alert | took | of which | last rounds | |\n|---|---|---|---|---|---|---|"
+    more = f"\n\nand {len(ordered) - MAX_ROWS} more" if len(ordered) > MAX_ROWS else ""
+    return "\n".join([head, *rows]) + more
+
+
+def _row(seen: Seen, probe: Probe | None, report: RoundReport) -> str:
+    check = report.state.checks.get(seen.check) if report.state else None
+    cells = [
+        markdown_text(seen.check, 80),
+        unbroken(f"{MARKS[seen.health]} {seen.health}"),
+        str(standing(check)) if check else "–",
+        unbroken(show_value(probe.elapsed, "seconds")) if probe else "–",
+        _phases(probe.phases) if probe else "",
+        _sparkline(report.place.histories.get(seen.check)),
+        markdown_text(seen.warning or (seen.why if seen.health is not Health.UP or not probe else probe.why), 200),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _phases(phases: Phases) -> str:
+    parts = ((name, getattr(phases, name)) for name in _PARTS)
+    return ", ".join(unbroken(f"{name} {show_value(part, 'seconds')}") for name, part in parts if part is not None)
+
+
+def _sparkline(packed: str | None) -> str:
+    """The last rounds' durations, from the quickest to the slowest of them."""
+    seconds = slowness.unpack(packed)[0].seconds[-_SHOWN_ROUNDS:]
+    if len(seconds) < 2:
+        return ""
+    low, high = min(seconds), max(seconds)
+    steps = (round((s - low) / (high - low) * (len(_BARS) - 1)) if high > low else 0 for s in seconds)
+    ends = " … ".join(dict.fromkeys(show_value(end, "seconds") for end in (low, high)))
+    return f"{''.join(_BARS[step] for step in steps)} {unbroken(ends)}"
+
+
+def _drifts(place: Place) -> Iterator[str]:
+    failed = {probe.check for probe in place.probes if probe.outcome is Outcome.FAIL}
+    for check, kept in place.baselines.items():
+        if check in failed and kept.get("diff"):
+            yield f"## {markdown_text(check, 80)} has changed\n\n{markdown_code(chr(10).join(kept['diff']))}"
+
+
+def _attempts(probes: Sequence[Probe]) -> str:
+    lines = [
+        f"- {markdown_text(probe.check, 80)} ({markdown_text(probe.target, 200)}), attempt {n}: "
+        f"{attempt.outcome}, {markdown_text(attempt.why or 'as expected')}"
+        for probe in probes
+        if probe.outcome is not Outcome.PASS or len(probe.attempts) > 1
+        for n, attempt in enumerate(probe.attempts, 1)
+    ]
+    return "\n".join(["## Attempts", "", *lines[:MAX_ROWS]]) if lines else ""
+
+
+def _locations(report: RoundReport) -> str:
+    if len(report.places) < 2:
+        return ""
+    rows = [
+        f"| {markdown_text(name, 60)} | {unbroken(_health(place))} | {rfc3339(place.ended)} | {place.rounds:,} |"
+        for name, place in report.places.items()
+    ]
+    return "\n".join(["## Locations", "", "| location | now | last round ended | rounds |", "|---|---|---|---|", *rows])
+
+
+def _health(place: Place) -> str:
+    health = health_of(place.seen)
+    return f"{MARKS[health]} {health}"

@@ -1,0 +1,105 @@
+"""What a round ends with: people are told, the page and the metrics are brought up to date, and its state is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import runtime
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from firstwatch.monitor import Health
+from firstwatch.report.round import RoundReport, headline, health_of, round_markdown, sentence
+from firstwatch.report.text import plain
+from tasks import metrics, store, watchdog
+from tasks.deliver import deliver_outbox
+from tasks.monitor import Monitor
+from tasks.report import artifact_key, publish_markdown
+from tasks.run import unharmed
+from tasks.samples import samples_of
+from tasks.secrets import load_secret
+
+_NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
+
+
+async def tell(monitor: Monitor) -> None:
+    """Deliver what people are yet to be told. What cannot be delivered now waits for the next round."""
+    async with unharmed("people could not be told; the next round tries again"):
+        assert monitor.client is not None
+        monitor.deliveries = await deliver_outbox(
+            monitor.client,
+            monitor.service,
+            monitor.redactor,
+            load_secret,
+            owner=str(runtime.flow_run.id),
+            clock=monitor.clock,
+            store=store,
+        )
+
+
+async def publish(monitor: Monitor) -> None:
+    """The page `monitor-shop`, and the metrics. A round in which something is not as it should be, or has become so,
+    has a page of its own; the others bring the last one up to date, or there would be one a minute."""
+    async with unharmed("the monitor's page was not published"):
+        await _publish_page(monitor)
+    settings = monitor.synthetic.metrics
+    if settings.pushgateway:
+        async with unharmed("its metrics were not pushed"):
+            problem = await metrics.push(
+                samples_of(monitor.service, monitor.location, monitor.place, monitor.alerts),
+                settings.pushgateway,
+                service=monitor.service.service,
+                location=monitor.location,
+                bearer=await load_secret(settings.bearer) if settings.bearer else None,
+            )
+            if problem:
+                monitor.logger.warning("Metrics were not pushed: %s", problem)
+
+
+async def say_alive(monitor: Monitor) -> None:
+    """For those who watch the watcher: the server's own watchdog, and a dead-man switch outside."""
+    assert monitor.client is not None
+    service, location, health = monitor.service.service, monitor.location, health_of(monitor.seen)
+    async with unharmed("the server's watchdog was not told that this round has ended"):
+        await watchdog.round_ended(monitor.client, service, location, health, monitor.clock())
+    if monitor.service.alerts.ping:
+        async with unharmed("the dead-man switch was not asked"):
+            if problem := await watchdog.ping(await load_secret(monitor.service.alerts.ping)):
+                monitor.logger.warning("%s", problem)
+
+
+def ended(monitor: Monitor) -> State[None]:
+    """The state that the run ends in: Completed(Up), Completed(Degraded), Failed(Down), Failed(Unknown)."""
+    health = health_of(monitor.seen)
+    message = plain(monitor.redactor.text(sentence(monitor.place)), 3000)
+    well = health in (Health.UP, Health.DEGRADED)
+    return Completed(name=_NAMES[health], message=message) if well else Failed(name=_NAMES[health], message=message)
+
+
+async def _publish_page(monitor: Monitor) -> None:
+    assert monitor.client is not None
+    report = RoundReport(
+        service=monitor.service.service,
+        location=monitor.location,
+        place=monitor.place,
+        places=await monitor.places(),
+        state=monitor.alerts,
+        waiting=sum(not delivery.ok for delivery in monitor.deliveries),
+        notes=monitor.notes,
+    )
+    page = monitor.redactor.text(round_markdown(report))
+    about = plain(monitor.redactor.text(headline(report)))
+    key = artifact_key("monitor", monitor.service.service, monitor.location)
+    if health_of(monitor.seen) is Health.UP and monitor.was_up and (standing := await _last_page(monitor, key)):
+        await monitor.client.update_artifact(standing, ArtifactUpdate(data=page, description=about))
+    else:
+        await publish_markdown(key, page, about)
+
+
+async def _last_page(monitor: Monitor, key: str) -> Any:
+    from prefect.artifacts import Artifact
+
+    assert monitor.client is not None
+    found = await Artifact.aget(key=key, client=monitor.client)
+    return found.id if found is not None else None

@@ -1,0 +1,252 @@
+"""One round of a service's monitor, from the first look to the last word: what flows/synthetic.py is made of.
+
+Everything that must outlive the round lies in documents on the Prefect server (tasks/store.py): whose turn it is, what
+the location knows, and the service's alerts with what people are yet to be told. Each is changed by compare-and-set and
+each change is the same however often it is made, so a round that is killed anywhere is taken again without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from prefect.client.orchestration import PrefectClient
+from pydantic import TypeAdapter, ValidationError
+
+from firstwatch import alerting
+from firstwatch.alerting import outbox
+from firstwatch.monitor import Health, Probe, Seen
+from firstwatch.redaction import Redactor
+from firstwatch.report.model import Delivery
+from firstwatch.report.told import Book, read_book, written
+from firstwatch.rounds import Place, Round, due, joined, remembered, schedule_name
+from firstwatch.spec import Request, Service
+from firstwatch.spec.monitored import needs_of, rules_for
+from firstwatch.spec.synthetic import Dependency, Synthetic
+from tasks import heartbeats, store
+from tasks.budget import open_budget
+from tasks.http import Logger, Transport
+from tasks.looks import Runner
+from tasks.probes import Probing
+from tasks.store import alerts_key, place_key
+
+_PLACE = TypeAdapter(Place)
+_OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
+
+
+# ── taking turns ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Turn(NamedTuple):
+    """Whether it is ours, and how many rounds of the monitor have been cancelled so far, as it was another's."""
+
+    ours: bool
+    overlapped: int
+
+
+async def take_turn(client: PrefectClient, key: str, run: str, now: float, until: float) -> Turn:
+    """Be the only run of a monitor until `until` (Unix seconds), if no other one is. A run that is dead blocks the
+    others for no longer than its round had."""
+
+    def taken(turn: Any) -> Any:
+        turn = turn or {"run": "", "until": 0.0, "overlapped": 0}
+        if turn["run"] not in ("", run) and turn["until"] > now:
+            return {**turn, "overlapped": turn["overlapped"] + 1}
+        return {**turn, "run": run, "until": until}
+
+    turn = await store.change(client, key, taken)
+    return Turn(turn["run"] == run, int(turn["overlapped"]))
+
+
+async def give_turn_back(client: PrefectClient, key: str, run: str) -> None:
+    """Let the next round begin."""
+    await store.change(client, key, lambda turn: {**turn, "run": ""} if turn and turn["run"] == run else turn)
+
+
+# ── a round ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Monitor:
+    """One round, and everything it needs. `planned` is when it was to begin (Unix seconds)."""
+
+    service: Service
+    location: str
+    planned: float
+    started: float
+    transport: Transport
+    outside: Mapping[str, Transport]
+    runner: Runner
+    client: PrefectClient | None  # None: nothing is remembered
+    logger: Logger
+    clock: Callable[[], float] = time.time
+    crashed: bool = False  # an earlier process of this round has died
+    overlapped: int = 0  # rounds that were cancelled so far
+    place: Place = field(default_factory=lambda: Place(every=60.0))
+    probes: tuple[Probe, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    book: Book | None = None  # the service's alerts and what is yet to be told, once they are judged
+    deliveries: list[Delivery] = field(default_factory=list)  # of what people were told, or not
+    was_up: bool = False  # all was well in the round before
+    _places: dict[str, Place] | None = None
+    _reference: str = ""
+    _probing: Probing | None = None
+
+    @property
+    def synthetic(self) -> Synthetic:
+        assert self.service.synthetic is not None
+        return self.service.synthetic
+
+    @property
+    def redactor(self) -> Redactor:
+        return self.transport.redactor
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """What this location says of each check."""
+        return self.place.seen
+
+    @property
+    def alerts(self) -> alerting.AlertState | None:
+        return self.book.state if self.book else None
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def look(self) -> None:
+        """Take every check once, side by side; whatever happens, each has a result."""
+        self.place = await self._read_place()
+        self.was_up = bool(self.place.seen) and all(seen.health is Health.UP for seen in self.place.seen)
+        probing = Probing(
+            service=self.service,
+            transport=self.transport,
+            outside=self.outside,
+            place=self.place,
+            deadline=time.monotonic() + self.synthetic.time,
+            runner=self.runner,
+            last_beats=self._last_beats,
+            clock=self.clock,
+        )
+        reference = asyncio.create_task(self._cannot_reach_reference())
+        self.probes = tuple(await asyncio.gather(*(self.runner.check(look) for look in probing.looks())))
+        self._reference, self._probing = await reference, probing
+
+    async def _read_place(self) -> Place:
+        kept = await store.read(self.client, place_key(self.service.service, self.location)) if self.client else None
+        return self._place(kept)
+
+    def _place(self, kept: Any) -> Place:
+        """A document that cannot be read (of another version, or damaged) starts anew, and that is told."""
+        try:
+            place = _PLACE.validate_python(kept) if kept else Place(self.synthetic.every)
+        except ValidationError as damaged:
+            faults = damaged.error_count()
+            self.notes.append(f"What this location knew could not be read ({faults} faults): begun anew.")
+            place = Place(self.synthetic.every)
+        if place.every != self.synthetic.every:  # slots are numbered by it
+            place = replace(place, every=self.synthetic.every, votes=())
+        return place
+
+    async def _last_beats(self, names: Sequence[str]) -> Mapping[str, float | None]:
+        if self.client is None:
+            raise LookupError("there is no Prefect server")
+        return await heartbeats.last_beats(self.client, self.service.service, names, self.clock())
+
+    async def _cannot_reach_reference(self) -> str:
+        """Why this location has no vote; empty where it can reach its reference, or has none."""
+        url = self.synthetic.locations.reference if self.synthetic.locations else None
+        if url is None:
+            return ""
+        transport = self.outside[_REFERENCE]
+        deadline = time.monotonic() + min(_OUTSIDE_TIME, self.synthetic.time)
+        answer = await transport.send("reference", 1, Request(get=url), deadline=deadline)
+        if (status := getattr(answer, "status", None)) is None:
+            return f"{self.location or 'this location'} cannot reach its own reference: {getattr(answer, 'why', '')}"
+        return f"its reference answered {status}" if status >= 500 else ""
+
+    # ── remembering ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def remember(self) -> None:
+        """Write down what was found, with the speed and the baselines of each check: this location's vote."""
+        assert self._probing is not None
+        taken = Round(
+            planned=self.planned,
+            started=self.started,
+            ended=self.clock(),
+            probes=self.probes,
+            reference=self._reference,
+            crashed=self.crashed,
+            overlapped=self.overlapped,
+            baselines=self._probing.baselines,
+            ttls=self._probing.ttls,
+        )
+
+        def with_round(kept: Any) -> Any:
+            degraded, objectives = self.synthetic.degraded, self.service.objectives
+            return remembered(self._place(kept), taken, degraded, objectives, self.location)
+
+        if self.client is None:
+            self.place = with_round(None)
+            return
+        kept = await store.change(self.client, place_key(self.service.service, self.location), with_round)
+        self.place = self._place(kept)
+
+    # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def judge(self) -> None:
+        """Have the alerts follow what all locations have found: every slot that is complete, once and in order."""
+        assert self.client is not None
+        places = await self.places()
+        schedules = {schedule_name(name): () for name in self._locations}
+        policy, needs = self.service.alerts, {**needs_of(self.service), **schedules}
+
+        def stepped(kept: Any) -> Any:
+            book, judged = read_book(kept, self.service.service), (kept or {}).get("slot")
+            for slot in due(places, judged):
+                seen = joined(places, slot, policy.locations, policy.open.after.count)
+                state, notices = alerting.step(book.state, policy, f"slot {slot}", seen, needs, self.clock())
+                book, judged = replace(book, state=state, outbox=outbox.add(book.outbox, notices)), slot
+            return {**written(kept, book), "slot": judged}
+
+        kept = await store.change(self.client, alerts_key(self.service.service), stepped)
+        self.book = read_book(kept, self.service.service)
+
+    async def places(self) -> dict[str, Place]:
+        """What every location knows; ours as it is now. Read once a round."""
+        assert self.client is not None
+        if self._places is None:
+            others = [name for name in self._locations if name != self.location]
+            kept = [await store.read(self.client, place_key(self.service.service, name)) for name in others]
+            found = {name: self._place(place) for name, place in zip(others, kept, strict=True) if place}
+            self._places = {self.location: self.place, **found}
+        return self._places
+
+    @property
+    def _locations(self) -> Sequence[str]:
+        return self.synthetic.locations.names if self.synthetic.locations else [""]
+
+
+_REFERENCE = "\0reference"  # no dependency has this name
+
+
+@asynccontextmanager
+async def open_transports(
+    service: Service, logger: Logger, clock: Callable[[], float]
+) -> AsyncIterator[tuple[Transport, dict[str, Transport]]]:
+    """The service's transport, and one for each outside endpoint, under rules of its own; all spend one budget."""
+    assert service.synthetic is not None
+    async with AsyncExitStack() as stack:
+        budget = await stack.enter_async_context(open_budget(service.service, service.rules.requests_per_second))
+        transport = Transport(service, budget, logger, clock)
+        stack.push_async_callback(transport.aclose)
+        outside: dict[str, Transport] = {}
+        rules = {d.name: rules_for(service, d) for d in service.synthetic.dependencies}
+        if service.synthetic.locations and (url := service.synthetic.locations.reference):
+            rules[_REFERENCE] = rules_for(service, Dependency(name="reference", get=url, expect=["status < 500"]))
+        for name, of_it in rules.items():
+            outside[name] = Transport(service.model_copy(update={"rules": of_it}), budget, logger, clock)
+            stack.push_async_callback(outside[name].aclose)
+        yield transport, outside

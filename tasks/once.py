@@ -1,0 +1,98 @@
+"""One round by hand, or in CI: `python -m flows.synthetic --service shop --once`. The same looks as in a flow run,
+without a Prefect server: nothing is remembered, and nobody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from firstwatch.monitor import Health
+from firstwatch.report.incident import MARKS
+from firstwatch.report.junit import junit_xml
+from firstwatch.report.round import sentence
+from firstwatch.report.text import plain, show_value
+from firstwatch.rounds import schedule_name
+from tasks.opening_monitor import open_once
+from tasks.run import NotVerifiable
+
+FINE, NOT_FINE, USED_WRONGLY = 0, 1, 2
+
+app = App(
+    name="python -m flows.synthetic",
+    help_format="plaintext",
+    default_parameter=Parameter(show_default=False, negative=()),
+)
+
+
+@app.default
+def once(
+    *,
+    service: Annotated[str, Parameter(help="A file in services/, without .yaml, or a path to one.")],
+    once: Annotated[bool, Parameter(help="Take one round now. Without it, rounds are Prefect's to start.")] = False,
+    location: Annotated[str, Parameter(help="Where this runs, as the file names its locations.")] = "",
+    junit: Annotated[Path | None, Parameter(help="Write the round to this file, as JUnit XML.")] = None,
+    verbose: Annotated[bool, Parameter(help="Show every request.")] = False,
+) -> int:
+    """Take one round of a service's checks, without a Prefect server.
+
+    Exits 0 if every check is up, 1 if one is not (down, slow, or could not be
+    judged), 2 if the service file is wrong or the words are, 130 on Ctrl-C.
+
+    In CI, after a deploy; and with a report that the CI server reads:
+
+        python -m flows.synthetic --service shop --once
+
+        python -m flows.synthetic --service shop --once --junit monitor.xml
+    """
+    if not once:
+        print("Say --once. Rounds on a schedule are deployments: firstwatch setup", file=sys.stderr)
+        return USED_WRONGLY
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        code, xml = asyncio.run(_round(service, location))
+        if junit is not None:
+            junit.write_text(xml, encoding="utf-8")
+        return code
+    except NotVerifiable as problem:
+        print(problem, file=sys.stderr)
+    except OSError as problem:
+        print(f"{junit}: {problem.strerror}", file=sys.stderr)
+    return USED_WRONGLY
+
+
+async def _round(service: str, location: str) -> tuple[int, str]:
+    """The exit code, and the round as JUnit XML."""
+    async with open_once(service, location, logging.getLogger("firstwatch.requests")) as monitor:
+        started = time.monotonic()
+        await monitor.look()
+        await monitor.remember()
+        took = time.monotonic() - started
+        probes = {probe.check: probe for probe in monitor.probes}
+        seen = [each for each in monitor.seen if each.check != schedule_name(location)]
+        for each in seen:
+            why = each.warning or (each.why if each.health is not Health.UP else "")
+            time_taken = show_value(probes[each.check].elapsed, "seconds")
+            print(plain(f"{MARKS[each.health]} {each.health:8} {each.check} ({time_taken}) {why}".rstrip(), 1000))
+        print(plain(monitor.redactor.text(sentence(monitor.place)), 300))
+        xml = junit_xml(monitor.service.service, monitor.probes, seen, monitor.started, took)
+        fine = bool(seen) and all(each.health is Health.UP for each in seen)
+        return FINE if fine else NOT_FINE, monitor.redactor.text(xml)
+
+
+def main() -> int:
+    """Runs what the words ask for and returns the exit code."""
+    try:
+        command, bound, _ = app.parse_args(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return USED_WRONGLY
+    try:
+        code = command(*bound.args, **bound.kwargs)
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else FINE
