@@ -117,7 +117,8 @@ def _unwatched(check: CheckState, seen: Seen, policy: Alerts) -> tuple[CheckStat
 
 
 def _flapping(check: CheckState, seen: Seen, policy: Alerts, held: Held, now: float) -> tuple[CheckState, Event | None]:
-    """Too many changes: said once (by opening the alert, if none is open), and then nothing until it is steady."""
+    """Too many changes: said once (by opening the alert at a bad vote, if none is open), and then nothing until it is
+    steady, unless it goes down for good."""
     rule = policy.flapping
     if check.flapping and now - check.row_since >= rule.within:
         return _steady(replace(check, flapping=False, changes=()), seen, policy)
@@ -125,6 +126,8 @@ def _flapping(check: CheckState, seen: Seen, policy: Alerts, held: Held, now: fl
     if not begins:
         return check, None
     why = f"goes up and down: {len(check.changes)} changes in {show_duration(rule.within)}"
+    if not check.is_open and seen.health is Health.UP:
+        return check, None
     if check.is_open:
         return replace(check, flapping=True), _event(NoticeKind.FLAPPING, check, seen, why)
     level = max(_due(check, policy, now)[0], Level.DEGRADED, key=lambda x: x.rank)

@@ -28,8 +28,15 @@ def told(
     before: AlertState, after: AlertState, events: Sequence[Event], policy: Alerts, key: str, now: float
 ) -> tuple[Notice, ...]:
     """The round's events as notices: one of each kind, of all the checks that it happened to."""
-    notices = (_notice(kind, before, after, events, policy, key, now) for kind in NoticeKind)
-    return tuple(notice for notice in notices if notice.parts)
+    been = before.open_incident.checks if before.open_incident else ()
+    events = [_again(event) if event.part.check in been else event for event in events]
+    happened = {event.kind for event in events}
+    return tuple(_notice(kind, before, after, events, policy, key, now) for kind in NoticeKind if kind in happened)
+
+
+def _again(event: Event) -> Event:
+    """What opens for the second time in an incident is not news of the first order."""
+    return replace(event, kind=NoticeKind.REOPENED) if event.kind is NoticeKind.OPENED else event
 
 
 def _notice(

@@ -21,7 +21,7 @@ Needs = Mapping[str, Sequence[str]]
 """Each monitored check with those that it cannot work without."""
 
 _NEWS = (NoticeKind.OPENED, NoticeKind.WORSENED, NoticeKind.IMPROVED, NoticeKind.FLAPPING)
-_SAYS_OPEN = (*_NEWS, NoticeKind.REMINDER, NoticeKind.STEADY)
+_SAYS_OPEN = (*_NEWS, NoticeKind.REOPENED, NoticeKind.REMINDER, NoticeKind.STEADY, NoticeKind.DIGEST)
 
 
 def step(
@@ -116,7 +116,7 @@ def _reminded(
     state: AlertState, events: Sequence[Event], policy: Alerts, results: Mapping[str, Sequence[Seen]], now: float
 ) -> list[Event]:
     """One reminder for all that is open, when it is due and nothing else is told of the incident in this round. What
-    flaps, and what is under maintenance, is silent."""
+    flaps, what is under maintenance and what was good when it was last seen is silent."""
     incident = state.open_incident
     if not policy.remind or incident is None or incident.told_at is None or now - incident.told_at < policy.remind:
         return []
@@ -126,5 +126,5 @@ def _reminded(
     return [
         still_open(check, results[name][-1], policy)
         for name, check in open_checks
-        if not check.flapping and not check.maintenance
+        if not check.flapping and not check.maintenance and check.health is not Health.UP
     ]

@@ -26,7 +26,7 @@ _BACK = timedelta(hours=3)  # a clock that was put back has been so by less
 def under(windows: Sequence[Maintenance], check: str, at: float) -> str | None:
     """The name of the first window that the check is in at `at` (Unix seconds); None if it is in none.
 
-    A window that `problems` has something to say about covers nothing: an alert too many is better than none.
+    A window that cannot be read covers nothing: an alert too many is better than none.
     """
     return next((w.name for w in windows if (not w.checks or check in w.checks) and _covers(w, at)), None)
 

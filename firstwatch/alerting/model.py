@@ -101,6 +101,7 @@ class AlertState:
 
 class NoticeKind(StrEnum):
     OPENED = "opened"
+    REOPENED = "opened again"  # within the same incident
     WORSENED = "worsened"  # degraded → down
     IMPROVED = "improved"  # down → degraded
     CLOSED = "closed"
@@ -112,10 +113,6 @@ class NoticeKind(StrEnum):
     WATCHED = "watched again"
     HELD = "held back"  # for the record
     DIGEST = "digest"  # several of the above, which had to wait for too long to be told one by one
-
-
-KEPT = (NoticeKind.OPENED, NoticeKind.CLOSED, NoticeKind.DIGEST)
-"""Whatever happens, these are delivered."""
 
 
 @dataclass(frozen=True, slots=True)
