@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from firstwatch.hosts import show_host, split_host
 from firstwatch.spec.models import Rules, Service
 from firstwatch.spec.synthetic import Dependency, Watched, watched
+
+HTTPS_PORT = 443
 
 
 def watched_of(service: Service) -> Iterator[Watched]:
@@ -22,14 +25,23 @@ def needs_of(service: Service) -> dict[str, tuple[str, ...]]:
 
 
 def certificate_hosts(service: Service) -> list[str]:
-    """Whose certificates are looked at, as host or host:port: those named, or else base_url's where that is https."""
+    """Whose certificates are looked at, as host or, unless it is 443, host:port: those named, or else base_url's where
+    that is https."""
     if service.synthetic is None or service.synthetic.certificate is None:
         return []
     if service.synthetic.certificate.hosts:
-        return list(service.synthetic.certificate.hosts)
+        return [_as_shown(host) for host in service.synthetic.certificate.hosts]
     scheme, _, rest = service.base_url.partition("://")
-    host = rest.partition("/")[0].removesuffix(":443")
-    return [host] if scheme.lower() == "https" and host else []
+    host = rest.partition("/")[0]
+    return [_as_shown(host)] if scheme.lower() == "https" and host else []
+
+
+def _as_shown(host: str) -> str:
+    """The one way to write it, as its check is called; what is no host stays as it is, for the loader to tell."""
+    try:
+        return show_host(*split_host(host, HTTPS_PORT), HTTPS_PORT)
+    except ValueError:
+        return host
 
 
 def rules_for(service: Service, dependency: Dependency) -> Rules:

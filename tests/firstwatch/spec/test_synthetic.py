@@ -69,11 +69,17 @@ def test_the_smoke_suite_is_monitored_only_where_there_is_one_and_it_is_wanted()
         ("https://shop.example.com:443", ["shop.example.com"]),
         ("https://shop.example.com:8443", ["shop.example.com:8443"]),
         ("https://[::1]:8443/", ["[::1]:8443"]),
+        ("https://[::1]", ["[::1]"]),
     ],
 )
 def test_the_certificate_is_that_of_base_url_where_none_is_named(base_url: str, hosts: list[str]) -> None:
     text = HEAD.replace("base_url: http://127.0.0.1:8000", f"base_url: {base_url}")
     assert certificate_hosts(load_or_raise(text + "synthetic: {certificate: {}}\n", "f", {})) == hosts
+
+
+def test_a_host_with_the_usual_port_is_the_same_certificate() -> None:
+    text = HEAD + "synthetic: {certificate: {hosts: [a.example, 'a.example:443']}}\n"
+    assert [d.message for d in load(text, "f", {}).diagnostics] == ["two checks are named 'certificate a.example'"]
 
 
 def test_a_dependency_is_read_at_its_own_host_and_at_no_other() -> None:
