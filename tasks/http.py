@@ -77,6 +77,11 @@ class Transport:
         """The service's, redacted."""
         return self.redactor.url(self._base_url)
 
+    @property
+    def resolver(self) -> wire.Resolver:
+        """What gives only the addresses that may be connected to, for whoever connects in another way."""
+        return self._resolver
+
     async def aclose(self) -> None:
         await self._client.aclose()
 

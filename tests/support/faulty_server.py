@@ -77,6 +77,16 @@ class FaultyServer:
             case "/slow":
                 await asyncio.sleep(float(asked["s"]))
                 await self._full(writer, JSON["/ok"])
+            case "/slow-body":
+                await self._head(writer, 200, {"Content-Length": "20"})
+                await self._send(writer, b"x" * 10)
+                await asyncio.sleep(float(asked["s"]))
+                await self._send(writer, b"x" * 10)
+            case "/says":
+                await self._full(writer, asked["body"].encode(), status=int(asked.get("status", "200")))
+            case "/unsteady":
+                came = sum(1 for each in self.seen if each.path == seen.path)
+                await self._full(writer, JSON["/ok"], status=503 if came <= int(asked["failures"]) else 200)
             case "/hang":
                 await asyncio.sleep(60)
             case "/drip-headers":
@@ -186,6 +196,37 @@ async def faulty_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Faul
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def dawdling_door(port: int, seconds: float) -> AsyncIterator[int]:
+    """A port that takes connections at once, and passes on what comes only `seconds` later: to `port`, and back."""
+    passing: set[asyncio.Task[None]] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        passing.add(task)
+        task.add_done_callback(passing.discard)
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in list(passing):
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
 
 
 def certificate(folder: Path, *, host: str = "localhost", days: int = 1) -> tuple[ssl.SSLContext, Path]:
