@@ -35,7 +35,8 @@ from tasks.slack_doors import Closed, Webhook
 
 _MOST = 100  # notices that one round delivers
 _LEAST_TIME = 0.2  # seconds that must be left of a round for another message to be begun
-_BY_WEBHOOK_SILENT = (NoticeKind.IMPROVED, NoticeKind.STEADY)  # too little for a message that stands alone
+# too little for a message that stands alone
+_BY_WEBHOOK_SILENT = (NoticeKind.REOPENED, NoticeKind.IMPROVED, NoticeKind.STEADY)
 _IN_A_STORM_TOLD = (NoticeKind.WORSENED, NoticeKind.REMINDER, NoticeKind.DIGEST)  # the digest's lines say the rest
 T = TypeVar("T")
 
@@ -183,7 +184,7 @@ class _Round:
         if notice.first:
             message = replace(top(known.report, shown), kind=label(notice))
             sent = await self._send(entry, message, "")
-            return replace(known, shown=fingerprint(message)), place_text(sent.place)
+            return replace(known, shown="" if sent.found else fingerprint(message)), place_text(sent.place)
         if not self._by_webhook or self._is_told_by_webhook(notice):
             await self._send(entry, reply(notice, known.report, shown), thread)
         return known, ""
@@ -235,19 +236,20 @@ class _Round:
     async def _show(self, book: Book, incident: str) -> None:
         """Have people see an incident as it is. What cannot be shown now is tried again by the next round."""
         current = told.current(book, incident, self._clock())
-        message = top(current.report, told.context(book, *self._urls))
+        name = f"update {self._name}"
+        message = replace(top(current.report, told.context(book, *self._urls)), kind=name)
         place = place_of(book.outbox.threads.get(incident, ""))
         if place is not None and not current.digest and fingerprint(message) != current.shown:
             try:
                 if not self._has_time():
                     return
-                await _as_task(f"update {incident}", lambda: self._line.update(message, place, self._deadline))
+                await _as_task(name, lambda: self._line.update(message, place, self._deadline))
             except NotDelivered as lost:
                 self._note(lost.delivery)
                 if lost.worth_retrying:
                     return
             else:
-                self.deliveries.append(Delivery(f"update {incident}", True, 1, "", place.ts))
+                self.deliveries.append(Delivery(name, True, 1, "", place.ts))
         seen = replace(current, shown=fingerprint(message))
         await self._change(lambda b: (told.after_showing(b, incident, seen) if incident in b.told else b, None))
 

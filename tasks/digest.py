@@ -153,6 +153,8 @@ class Desk:
             mark = self._mark(digest, digest.id)
             sent = await self._done("storm", lambda: self._line.post(message, None, mark, self._deadline))
             digest = replace(digest, place=place_text(sent.place), services=services, doubt=False)
+            if sent.found:  # it says what was known when it was sent
+                return await self._sent(digest)
         return digest
 
     async def _end(self, digest: Digest) -> None:

@@ -66,12 +66,14 @@ class Mark:
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A message that Slack has: where it stands (None: a webhook does not tell), after how many tries and what trouble
-    with them. `thread`: the message it replies to. `repeat`: it may have been sent before, which Slack did not tell."""
+    with them. `thread`: the message that it replies to. `found`: it was there already, and reads as it did then;
+    `repeat`: it may have been sent before, which Slack did not tell."""
 
     place: Place | None
     tries: int
     trouble: str = ""
     thread: str | None = None
+    found: bool = False
     repeat: bool = False
 
 
@@ -112,7 +114,7 @@ class Line:
         except NotDelivered as lost:
             lost.unclear = post.unclear
             raise
-        return Sent(place, tries, why, post.thread_ts, post.repeat)
+        return Sent(place, tries, why, post.thread_ts, post.found, post.repeat)
 
     async def update(self, message: Message, place: Place, deadline: float | None = None) -> bool:
         """Have a message of ours read otherwise; False where the door cannot. Raises NotDelivered."""
@@ -179,11 +181,12 @@ class _Post:
         self._thread = thread if isinstance(thread, Place) else None
         self.thread_ts = thread.ts if isinstance(thread, Place) else thread
         self.unclear = mark is not None and mark.unclear
-        self.repeat = False
+        self.found = self.repeat = False
         self._bare = False
 
     async def once(self, timeout: float) -> Place | None:
         if self._mark and self.unclear and not self.repeat and (there := await self._look(self._mark, timeout)):
+            self.found = True
             return there
         try:
             return await self._line.request(

@@ -107,12 +107,14 @@ def _of_state(name: str, check: CheckState, now: float) -> Line:
 
 
 def _line(before: Line | None, part: Part, notice: Notice) -> Line:
-    flapping = before.flapping if before else False
+    flapping, health = before is not None and before.flapping, part.health
     if notice.kind in (NoticeKind.FLAPPING, NoticeKind.STEADY, NoticeKind.CLOSED):
         flapping = notice.kind is NoticeKind.FLAPPING
+    if before is not None and notice.kind in (NoticeKind.FLAPPING, NoticeKind.STEADY):
+        health = before.health  # the alert's; the notice has that of the last result
     return Line(
         part.check,
-        part.health,
+        health,
         plain(part.why, MAX_WHY),
         notice.at,
         since=part.since if part.since is not None else (before.since if before else None),

@@ -68,6 +68,8 @@ def _changed(notice: Notice, report: IncidentReport | None) -> str:
     match notice.kind:
         case NoticeKind.OPENED:
             return f"{names} {health}" if notice.first else f"{names} {health} too"
+        case NoticeKind.REOPENED:
+            return f"{names} {health} again"
         case NoticeKind.WORSENED:
             return f"{names} worse, now {health}"
         case NoticeKind.IMPROVED:
