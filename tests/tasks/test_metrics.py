@@ -15,7 +15,7 @@ import pytest
 from demo.stack import free_port
 from firstwatch.monitor import Health
 from firstwatch.redaction import Secret
-from tasks.metrics import Sample, exposition, page, push, serve
+from tasks.metrics import Sample, exposition, group_url, page, push, serve
 from tests.support.answering import Said, answering
 from tests.support.faulty_server import faulty_server
 from tests.support.programs import program
@@ -218,3 +218,28 @@ def test_no_failure_of_a_push_is_raised_and_none_shows_the_token() -> None:
             assert "t0ken" not in error and "nobody" not in error
 
     asyncio.run(main())
+
+
+def test_a_gateway_that_repeats_the_token_is_quoted_without_it() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        told = next(line for line in head.split("\r\n") if line.lower().startswith("authorization"))
+        said = f"not with {told}"
+        writer.write(f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as gateway:
+            url = f"http://127.0.0.1:{gateway.sockets[0].getsockname()[1]}"
+            error = await push([a_sample()], url, service="shop", location="paris", bearer=TOKEN)
+        assert error.lower() == "the pushgateway did not take it: 403 not with authorization: bearer ***"
+
+    asyncio.run(main())
+
+
+def test_a_group_is_written_as_the_pushgateway_documents_it() -> None:
+    assert group_url("http://gw/", "shop", "") == "http://gw/metrics/job/firstwatch/service/shop/location@base64/="
+    assert (
+        group_url("http://gw/a", "a/b", "x.y") == "http://gw/a/metrics/job/firstwatch/service@base64/YS9i/location/x.y"
+    )
