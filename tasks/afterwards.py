@@ -72,7 +72,7 @@ async def say_alive(monitor: Monitor) -> None:
 def ended(monitor: Monitor) -> State[None]:
     """The state that the run ends in: Completed(Up), Completed(Degraded), Failed(Down), Failed(Unknown)."""
     health = health_of(monitor.seen)
-    message = plain(monitor.redactor.text(sentence(monitor.place)), 3000)
+    message = plain(monitor.redactor.text(sentence(monitor.seen, monitor.place.lateness)), 3000)
     well = health in (Health.UP, Health.DEGRADED)
     return Completed(name=_NAMES[health], message=message) if well else Failed(name=_NAMES[health], message=message)
 

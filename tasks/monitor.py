@@ -88,6 +88,7 @@ class Monitor:
     overlapped: int = 0  # rounds that were cancelled so far
     place: Place = field(default_factory=lambda: Place(every=60.0))
     probes: tuple[Probe, ...] = ()
+    left_out: Sequence[str] = ()  # checks that could not be looked at, as nothing is remembered
     notes: list[str] = field(default_factory=list)
     book: Book | None = None  # the service's alerts and what is yet to be told, once they are judged
     deliveries: list[Delivery] = field(default_factory=list)  # of what people were told, or not
@@ -128,11 +129,12 @@ class Monitor:
             deadline=time.monotonic() + self.synthetic.time,
             runner=self.runner,
             last_beats=self._last_beats,
+            remembers=self.client is not None,
             clock=self.clock,
         )
         reference = asyncio.create_task(self._cannot_reach_reference())
         self.probes = tuple(await asyncio.gather(*(self.runner.check(look) for look in probing.looks())))
-        self._reference, self._probing = await reference, probing
+        self._reference, self._probing, self.left_out = await reference, probing, probing.left_out
 
     async def _read_place(self) -> Place:
         kept = await store.read(self.client, place_key(self.service.service, self.location)) if self.client else None

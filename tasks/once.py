@@ -79,8 +79,10 @@ async def _round(service: str, location: str) -> tuple[int, str]:
             why = each.warning or (each.why if each.health is not Health.UP else "")
             time_taken = show_value(probes[each.check].elapsed, "seconds")
             print(plain(f"{MARKS[each.health]} {each.health:8} {each.check} ({time_taken}) {why}".rstrip(), 1000))
-        print(plain(monitor.redactor.text(sentence(monitor.place)), 300))
-        xml = junit_xml(monitor.service.service, monitor.probes, seen, monitor.started, took)
+        for check in monitor.left_out:
+            print(plain(f"⚪ left out {check}: it is compared with earlier rounds, and nothing remembers those here"))
+        print(plain(monitor.redactor.text(sentence(seen)), 300))
+        xml = junit_xml(monitor.service.service, monitor.probes, seen, monitor.left_out, monitor.started, took)
         fine = bool(seen) and all(each.health is Health.UP for each in seen)
         return FINE if fine else NOT_FINE, monitor.redactor.text(xml)
 

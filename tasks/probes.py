@@ -47,6 +47,7 @@ class Probing:
     deadline: float  # monotonic seconds
     runner: Runner
     last_beats: LastBeats
+    remembers: bool = True  # there is a Prefect server, which knows of earlier rounds
     clock: Callable[[], float] = time.time
     baselines: dict[str, Any] = field(default_factory=dict)
     ttls: dict[str, float] = field(default_factory=dict)
@@ -65,10 +66,17 @@ class Probing:
             yield self._dns(record)
         for dependency in synthetic.dependencies:
             yield self._dependency(dependency)
-        for watched in synthetic.drift:
-            yield self._drift(watched)
-        for job in synthetic.heartbeats:
-            yield self._heartbeat(job)
+        if self.remembers:
+            yield from (self._drift(watched) for watched in synthetic.drift)
+            yield from (self._heartbeat(job) for job in synthetic.heartbeats)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Checks that nothing can be said of where nothing is remembered."""
+        synthetic = self.service.synthetic
+        if self.remembers or synthetic is None:
+            return []
+        return [drifting.name for drifting in synthetic.drift] + [job.name for job in synthetic.heartbeats]
 
     def _look(self, name: str, kind: Kind, target: str, take: Callable[[int], Awaitable[Probe]], **more: Any) -> Look:
         return Look(name, kind, target, take, deadline=self.deadline, clock=self.clock, **more)

@@ -51,14 +51,14 @@ def headline(report: RoundReport) -> str:
     return f"{MARKS[worst]} {plain(where, 120)}: {told}"
 
 
-def sentence(place: Place) -> str:
-    """What came of a round, in words."""
-    bad = [seen for seen in place.seen if seen.health is not Health.UP]
-    late = f", begun {show_duration(round(place.lateness))} late" if place.lateness >= 1 else ""
+def sentence(seen: Sequence[Seen], lateness: float = 0.0) -> str:
+    """What came of a round, in words. `lateness` in seconds."""
+    bad = [each for each in seen if each.health is not Health.UP]
+    late = f", begun {show_duration(round(lateness))} late" if lateness >= 1 else ""
+    checks = count(len(seen), "check")
     if not bad:
-        return f"{count(len(place.seen), 'check')} up{late}"
-    told = "; ".join(f"{seen.check} {seen.health}: {seen.why}" for seen in bad)
-    return f"{len(bad)} of {count(len(place.seen), 'check')} not up{late}: {told}"
+        return f"{checks} up{late}"
+    return f"{len(bad)} of {checks} not up{late}: {'; '.join(f'{b.check} {b.health}: {b.why}' for b in bad)}"
 
 
 def round_markdown(report: RoundReport) -> str:
