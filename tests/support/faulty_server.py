@@ -84,6 +84,8 @@ class FaultyServer:
                 await self._send(writer, b"x" * 10)
             case "/says":
                 await self._full(writer, asked["body"].encode(), status=int(asked.get("status", "200")))
+            case "/echo-body":
+                await self._full(writer, seen.body)
             case "/unsteady":
                 came = sum(1 for each in self.seen if each.path == seen.path)
                 await self._full(writer, JSON["/ok"], status=503 if came <= int(asked["failures"]) else 200)
