@@ -92,15 +92,20 @@ def _kayenta() -> Iterable[Case]:
 
 
 def _gatus() -> Iterable[Case]:
-    from tests.conformance import test_gatus as gatus
-    from tests.conformance.gatus_vectors import decide, expected, load
+    from tests.conformance import gatus_vectors, test_gatus, test_gatus_suites
 
-    for vector in load():
-        decided = _tried(decide, vector)
-        agrees = bool(_tried(lambda v, d=decided: gatus.agrees(v, d), vector) is True)
-        chosen = gatus.difference(vector) if agrees and decided != expected(vector) else None
+    yield from _agreeing(gatus_vectors, test_gatus)
+    yield from _agreeing(test_gatus_suites, test_gatus_suites)
+
+
+def _agreeing(vectors: Any, choices: Any) -> Iterable[Case]:
+    """By a module with load, decide and expected, and one with agrees and difference (the same, if it has all)."""
+    for vector in vectors.load():
+        decided, expected = _tried(vectors.decide, vector), vectors.expected(vector)
+        agrees = bool(_tried(lambda v, d=decided: choices.agrees(v, d), vector) is True)
+        chosen = choices.difference(vector) if agrees and decided != expected else None
         differs = chosen.name if chosen else ""
-        yield Case("gatus_vectors.json", vector["kind"], vector["id"], agrees, expected(vector), decided, differs)
+        yield Case("gatus_vectors.json", vector["kind"], vector["id"], agrees, expected, decided, differs)
 
 
 def _alerts() -> Iterable[Case]:

@@ -102,7 +102,8 @@ def _character(pattern: str, at: int) -> tuple[str, int]:
 
 def _class(pattern: str, at: int) -> tuple[str, int]:
     """[a-z] and [^a-z]; `at` is behind the bracket."""
-    negated, ranges = pattern[at : at + 1] == "^", []
+    negated = pattern[at : at + 1] == "^"
+    ranges: list[tuple[str, str]] = []
     at += negated
     while pattern[at : at + 1] != "]" or not ranges:
         if pattern[at : at + 1] in ("-", "]"):

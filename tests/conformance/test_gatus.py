@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from firstwatch.cel_functions import as_text
-from firstwatch.conditions import ConditionError
+from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition
 from tests.conformance.gatus import Glob, Kind, Literal, Side, Term, parts, side
 from tests.conformance.gatus_literals import OCTAL, Refused, glob, number
 from tests.conformance.gatus_vectors import (
@@ -78,9 +78,12 @@ def _there(v: Vector, term: Term) -> Any:
         return values["text"].strip() if term.kind is Kind.TEXT else 0
     at = values.get("saved" if "saved" in term.cel else "json")
     for step in term.steps:
-        if not isinstance(at, list if isinstance(step, int) else dict):
+        if isinstance(at, list) and isinstance(step, int):
+            at = at[step] if step < len(at) else None
+        elif isinstance(at, dict) and isinstance(step, str):
+            at = at.get(step)
+        else:
             return None if at is None else _LOST
-        at = at.get(step) if isinstance(at, dict) else at[step] if step < len(at) else None
     return at
 
 
@@ -323,3 +326,12 @@ def test_an_inability_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.conformance.gatus_vectors.translate", lambda text, context: "unknown_name == 1")
     case = _case("[STATUS] == 200", True, status=200)
     assert decide(case) == "reject-at-load" and not agrees(case, decide(case))
+
+
+def test_the_conditions_that_the_docs_recommend_are_conditions() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "monitoring-gatus.md").read_text(encoding="utf-8")
+    ours = [line.split("|")[2] for line in docs.split("## Where")[0].splitlines() if line.startswith("| `")]
+    recommended = [code for cell in ours for code in re.findall("`([^`]+)`", cell) if re.match(r"[!\w(]+[.\[( ]", code)]
+    for code in recommended:
+        compile_condition(f"elapsed {code}" if code.startswith("<") else code, HTTP_NAMES)
+    assert len(recommended) > 15
