@@ -12,12 +12,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from firstwatch.model import Attempt, Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.spec.synthetic import Journey
 from tasks import journey as journeys
 from tasks.journey import probe_journey, run_journey
+from tasks.looks import AsTaskRuns
 from tests.support.faulty_server import certificate
 from tests.tasks.test_http import World, run
 
@@ -396,3 +402,38 @@ def test_saved_values_are_written_nowhere(caplog: pytest.LogCaptureFixture) -> N
 
     echo_body = {"request": "POST /echo-body", "because": "it is a test"}
     world(test, allow=[*LISTED, echo_body])
+
+
+# ── in Prefect ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_step_is_a_task_run(prefect_api: str) -> None:
+    @flow(persist_result=False)
+    async def journey_flow(w: World) -> State[Any]:
+        wait = {"name": "log out", "get": "/ok", "expect": ["status == 204"]}
+        probe = await take(w, tea(log_in(), BREAK, ADD, cleanup=[EMPTY, wait]), runner=AsTaskRuns().step)
+        return Completed(message=f"{probe.why}; {probe.warning}")
+
+    async def states(w: World) -> dict[str, tuple[str, str | None]]:
+        state = await journey_flow(w, return_state=True)
+        assert state.message == (
+            "step 2/3 look: status == 200: status is 500; cleanup log out: status == 204: status is 200"
+        )
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        async with get_client() as client:
+            for _ in range(100):  # the server records task runs a moment later
+                runs = await client.read_task_runs(flow_run_filter=wanted)
+                if len(runs) == 4 and all(r.state and r.state.is_final() for r in runs):
+                    break
+                await asyncio.sleep(0.1)
+        return {r.name: (r.state.type.value, r.state.message) for r in runs if r.state}
+
+    async def test(w: World) -> None:
+        assert await states(w) == {
+            "buy tea 1/3 log in": ("COMPLETED", "as expected"),
+            "buy tea 2/3 look": ("FAILED", "status == 200: status is 500"),
+            "buy tea cleanup empty the cart": ("COMPLETED", "as expected"),
+            "buy tea cleanup log out": ("FAILED", "status == 204: status is 200"),
+        }
+
+    world(test)
