@@ -48,7 +48,7 @@ def _voted(check: CheckState, seen: Seen, policy: Alerts) -> CheckState:
     turned = check.row == 0 or good != was_good
     row = (1 if good else -1) if turned else check.row + (1 if good else -1)
     changes = check.changes
-    if turned and check.row and not check.maintenance:
+    if turned and check.row:
         changes = (*changes, seen.at)
     results = (check.results + LETTERS[seen.health])[-_longest(policy) :]
     return replace(

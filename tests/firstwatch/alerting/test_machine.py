@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from firstwatch.alerting import AlertState, Level, NoticeKind, packed, step, unpacked
+from firstwatch.alerting import AlertState, Level, NoticeKind, delivered, packed, step, unpacked
 from firstwatch.monitor import Health
 from firstwatch.spec.alerts import Alerts
-from tests.firstwatch.alerting.rounds import MINUTE, START, Days, alerts, of_kind, seen
+from tests.firstwatch.alerting.rounds import MINUTE, START, Days, alerts, of_kind, seen, told
 
 # policy, the check's letters, what is told (minute and kind)
 COURSES: dict[str, tuple[Alerts, str, list[str]]] = {
@@ -108,6 +109,15 @@ def test_nobody_is_reminded_of_what_they_were_never_told() -> None:
     assert days.play(a="ddddd") == ["0 opened a"]
 
 
+def test_what_was_told_in_a_digest_was_told() -> None:
+    days = Days(alerts(1, 1, remind="2m"))
+    days.arrives = False
+    days.play(a="d")
+    digest = replace(days.notices[0], kind=NoticeKind.DIGEST, parts=())
+    days.state = delivered(days.state, digest, True, days.now)
+    assert days.play(a="ddd") == ["3 reminder a"]
+
+
 def test_one_reminder_speaks_of_all_that_is_open() -> None:
     assert Days(alerts(1, 1, remind="5m")).play(a="d" * 9, b="uu" + "d" * 7) == [
         "0 opened a", "2 opened b", "7 reminder a+b",
@@ -137,6 +147,11 @@ def test_what_is_well_again_with_its_parent_was_never_told() -> None:
     assert Days(alerts(2, 2), {"door": (), "login": ("door",)}).play(door="dduuu", login="dduuu") == [
         "1 opened door", "1 held back login", "3 closed door",
     ]  # fmt: skip
+
+
+def test_what_is_held_back_is_recorded_once_an_occasion() -> None:
+    days = Days(alerts(1, 1), {"door": (), "login": ("door",)})
+    assert days.play(door="ddddd", login="uddud") == ["0 opened door", "1 held back login", "4 held back login"]
 
 
 def test_a_child_that_was_open_before_closes_while_its_parent_is_down() -> None:
@@ -175,6 +190,14 @@ def test_within_a_maintenance_an_open_alert_is_not_reminded_of_and_closes() -> N
     assert Days(alerts(1, 2, maintenance=windows())).play(a="ududuu") == ["1 opened a", "5 closed a"]
 
 
+def test_what_is_not_watched_or_expires_within_a_maintenance_is_told_after_it() -> None:
+    days = Days(alerts(1, 1, maintenance=windows()))
+    days.play(a="uuu", tls="uuu")
+    for _ in range(5):
+        days.round(seen("a", "?", days.now), seen("tls", "u", days.now, warning="expires soon"))
+    assert told(days.notices) == ["6 warning tls", "6 not watched a"]
+
+
 def test_a_window_of_some_checks_is_of_those_only() -> None:
     days = Days(alerts(1, 1, maintenance=windows(checks=["a"])))
     assert days.play(a="uuudd", b="uuudd") == ["3 opened b", "3 held back a"]
@@ -201,6 +224,11 @@ def test_flapping_that_never_reaches_the_threshold_opens_as_degraded_and_may_bec
 def test_an_open_alert_that_begins_to_flap_says_so_once() -> None:
     days = Days(alerts(1, 2, flapping={"changes": 4, "within": "10m"}))
     assert days.play(a="dududud") == ["0 opened a", "4 flapping a"]
+
+
+def test_what_flaps_is_not_reminded_of() -> None:
+    days = Days(alerts(1, 2, remind="1m", flapping={"changes": 3, "within": "10m"}))
+    assert days.play(a="udududddd") == ["1 opened a", "3 flapping a"]
 
 
 def test_changes_within_a_maintenance_are_nobodys_flapping() -> None:
@@ -236,8 +264,8 @@ def test_warnings_are_told_once_per_threshold_and_fingerprint() -> None:
 
 def test_a_warning_without_a_fingerprint_is_told_once_until_it_is_gone() -> None:
     days = Days(alerts())
-    told = [len(days.round(seen("tls", "u", days.now, warning=text))) for text in ("x", "y", "", "x")]
-    assert told == [1, 0, 0, 1]
+    numbers = [len(days.round(seen("tls", "u", days.now, warning=text))) for text in ("x", "y", "", "x")]
+    assert numbers == [1, 0, 0, 1]
 
 
 # ── rounds ───────────────────────────────────────────────────────────────────────────────────────────────────

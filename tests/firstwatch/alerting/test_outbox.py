@@ -130,6 +130,14 @@ def test_a_digest_keeps_what_it_joins_in_order_with_what_follows() -> None:
     assert "i1 closed" in names(claim(outbox, "me", 2)[1])
 
 
+def test_a_digest_waits_as_long_as_what_it_joins() -> None:
+    outbox, mine = claim(box(notice(OPENED, "i0")), "me", 0)
+    outbox = settle(outbox, mine[0].notice.id, "me", Delivery.UNKNOWN, 1)
+    outbox = add(outbox, [notice(OPENED, f"i{n}", n) for n in range(1, MOST + 1)])
+    digest = outbox.entries[0]
+    assert (digest.notice.kind, digest.next_at, digest.doubt) == (NoticeKind.DIGEST, 1 + FIRST_WAIT, True)
+
+
 def test_reminders_go_before_anything_is_joined() -> None:
     outbox = box(notice(REMINDER, "old"), *(notice(OPENED, f"i{n}", n) for n in range(MOST)))
     assert len(outbox.entries) == MOST and {entry.notice.kind for entry in outbox.entries} == {OPENED}
