@@ -43,12 +43,14 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is compared with. Plain JSON with firstwatch.model.as_json, and back with pydantic's TypeAdapter."""
+    """What is compared with. Plain JSON with firstwatch.model.as_json, and back with pydantic's TypeAdapter. `absent`
+    are expressions that have no value, which a person has accepted."""
 
     values: Mapping[str, Any]
     digest: str
     version: str
     taken_at: float
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def compare(baseline: Baseline | None, sight: Sight, now: float) -> Compared:
 
 def accept(sight: Sight, now: float) -> Baseline:
     """What is seen, as the baseline: a person has said so, or nothing was known before."""
-    return Baseline(sight.values, sight.digest, sight.version, now)
+    return Baseline(sight.values, sight.digest, sight.version, now, tuple(sight.missing))
 
 
 def _unchanged(baseline: Baseline, sight: Sight, now: float) -> Compared:
@@ -149,10 +151,10 @@ def _unchanged(baseline: Baseline, sight: Sight, now: float) -> Compared:
 
 def _watches_something_else(baseline: Baseline, sight: Sight) -> bool:
     """Has the file another selection now, and is the part that was there before unchanged?"""
-    names = {*sight.values, *sight.missing}
+    before, names = {*baseline.values, *baseline.absent}, {*sight.values, *sight.missing}
     both = baseline.values.keys() & names
     same = all(name in sight.values and _dumped(baseline.values[name]) == _dumped(sight.values[name]) for name in both)
-    return same and baseline.values.keys() != names
+    return same and before != names
 
 
 def _first_sight(sight: Sight, now: float, seen: str) -> Compared:
@@ -165,8 +167,7 @@ def _first_sight(sight: Sight, now: float, seen: str) -> Compared:
 def _released(baseline: Baseline, sight: Sight, now: float, diff: tuple[str, ...]) -> Compared:
     came = f"version {baseline.version or '(none)'} became {sight.version}"
     facts = _facts(baseline, sight)
-    if sight.missing:
-        gone = "; ".join(sight.missing.values())
+    if gone := "; ".join(why for name, why in sight.missing.items() if name not in baseline.absent):
         return Compared(Found(Outcome.FAIL, f"{came}, and what is watched is gone: {gone}", facts=facts), diff)
     why = f"changed with a release: {came}; taken as the baseline ({count(len(diff), 'line')} of difference)"
     return Compared(Found(Outcome.PASS, why, facts=facts), diff, accept(sight, now))
@@ -200,7 +201,7 @@ def _diff(baseline: Baseline, sight: Sight) -> Iterator[str]:
 
 def _all_lines(baseline: Baseline, sight: Sight) -> Iterator[str]:
     for name in dict.fromkeys((*baseline.values, *sight.values)):
-        if name in sight.missing:
+        if name in sight.missing and name in baseline.values:
             yield f"{name}: {_shown(baseline.values[name])} → gone"
         else:
             yield from _changes(name, baseline.values.get(name, _ABSENT), sight.values.get(name, _ABSENT))

@@ -91,7 +91,7 @@ async def _look(talk: _Talk, policy: Policy, ca_file: str | None, timeout: float
         return Found(Outcome.ERROR, f"refused: {refused}")
     except _Unreadable:
         return Found(Outcome.FAIL, "it shows a certificate that cannot be read")
-    except UnicodeError:
+    except ValueError:  # from the resolver or from ssl
         return Found(Outcome.ERROR, f"{talk.host} is no host name")
     except OSError as broken:
         return Found(Outcome.FAIL, _describe(broken))
@@ -150,13 +150,9 @@ async def _tls(talk: _Talk, context: ssl.SSLContext) -> AsyncIterator[ssl.SSLObj
     talk.stage = "connected, the TLS handshake did not end"
     if talk.phases.connect is None:
         talk.phases = Phases(resolve=resolved - begun, connect=connected - resolved)
-    try:
-        _, writer = await asyncio.open_connection(
-            sock=connection, ssl=context, server_hostname=talk.name, ssl_shutdown_timeout=_GOODBYE
-        )
-    except BaseException:
-        connection.close()
-        raise
+    _, writer = await asyncio.open_connection(  # from here on the connection is asyncio's, to be closed too
+        sock=connection, ssl=context, server_hostname=talk.name, ssl_shutdown_timeout=_GOODBYE
+    )
     if talk.phases.tls is None:
         talk.phases = replace(talk.phases, tls=time.monotonic() - connected)
     try:

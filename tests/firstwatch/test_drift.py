@@ -193,6 +193,18 @@ def test_what_is_accepted_is_the_baseline() -> None:
     assert baseline.taken_at == NOW
 
 
+def test_that_something_is_gone_can_be_accepted_too() -> None:
+    by = drift('headers["x-old"]', "json.flags", version="json.version")
+    gone = sight(answer(CONFIG), by)
+    baseline = TypeAdapter(Baseline).validate_python(as_json(accept(gone, NOW)))
+    assert compare(baseline, gone, NOW).found.outcome is Outcome.PASS
+    back = compare(baseline, sight(answer(CONFIG, x_old="1"), by), NOW)
+    assert (back.found.outcome, back.diff) == (Outcome.FAIL, ('headers["x-old"]: nothing → "1"',))
+    released = compare(baseline, sight(answer({"version": "1.5.0", "flags": {}}), by), NOW)
+    assert released.found.outcome is Outcome.PASS and released.baseline is not None
+    assert released.baseline.absent == ('headers["x-old"]',)
+
+
 @pytest.mark.parametrize("depth", [100, 300, 900])
 def test_deep_json_does_not_take_the_round_down(depth: int) -> None:
     found = compare(None, sight(answer("[" * depth + "]" * depth)), NOW)

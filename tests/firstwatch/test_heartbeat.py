@@ -9,7 +9,7 @@ from firstwatch.model import Outcome
 from firstwatch.spec.synthetic import Heartbeat
 
 NOW = 1_795_000_000.0
-NIGHTLY = Heartbeat(name="backup", every="1d", grace="1h")  # type: ignore[arg-type]
+NIGHTLY = Heartbeat.model_validate({"name": "backup", "every": "1d", "grace": "1h"})
 HOUR = 3600.0
 
 

@@ -61,6 +61,9 @@ def test_what_is_wrong_is_told_once_for_all_that_say_it() -> None:
         "192.0.2.59: 192.0.2.1 is missing; 192.0.2.9 is not expected; 192.0.2.53 answered as expected; "
         "the resolvers disagree"
     )
+    assert judge(record(), [A, SILENT], listed=True).why == (
+        "192.0.2.55: no answer within 5s; 192.0.2.53 answered as expected"
+    )
     assert judge(record(), [replace(A, values=())], listed=True).why == "there is no A record"
 
 
@@ -98,6 +101,8 @@ def test_a_ttl_that_changes_is_told_where_an_authority_tells_it() -> None:
     facts = {key: found.facts[key] for key in ("ttl", "ttl_before", "authoritative", "threshold")}
     assert facts == {"ttl": 300, "ttl_before": 3600, "authoritative": 1.0, "threshold": "ttl 300"}
     assert judge(record(), [replace(A, ttl=17)], listed=True, ttl_before=300).warning == ""
+    both = [own, replace(own, resolver="192.0.2.54", ttl=60)]
+    assert judge(record(), both, listed=True, ttl_before=60).warning == ""
 
 
 def test_the_facts() -> None:

@@ -124,6 +124,12 @@ def test_the_time_is_the_clocks(tmp_path: Path) -> None:
     assert found.why.startswith("the issuer Test Issuer expired 3 days ago") and found.at == ISSUER.not_after + 3 * DAY
 
 
+def test_what_openssl_refuses_does_not_pass_by_an_earlier_clock(tmp_path: Path) -> None:
+    shown = leaf(ends=-3.5)
+    found = probe(tmp_path, shown, ISSUER, clock=lambda: shown.not_after - 25 * DAY)
+    assert (found.outcome, found.why) == (Outcome.FAIL, "it does not verify: certificate has expired")
+
+
 def test_an_old_certificate_that_nobody_needs_is_a_warning(tmp_path: Path) -> None:
     found = probe(tmp_path, leaf(), ISSUER, ROOT.issue("Old Issuer", ends=-20.5, ca=True))
     assert found.outcome is Outcome.PASS
@@ -199,8 +205,9 @@ def test_an_inside_address_is_not_asked(tmp_path: Path) -> None:
     assert found.why == "refused: 127.0.0.1 leads to 127.0.0.1, an inside address that is not asked"
 
 
-def test_a_host_that_is_none(tmp_path: Path) -> None:
-    found = probe(tmp_path, leaf(), ISSUER, host=f"{'ü' * 70}.example")
+@pytest.mark.parametrize("host", [f"{'ü' * 70}.example", ".localhost"])
+def test_a_host_that_is_none(tmp_path: Path, host: str) -> None:
+    found = probe(tmp_path, leaf(), ISSUER, host=host)
     assert found.outcome is Outcome.ERROR and found.why.endswith("is no host name")
 
 

@@ -110,6 +110,22 @@ def test_an_alias_is_followed_within_an_answer_and_beyond_it() -> None:
         assert (found.facts["ttl"], found.facts["answers"], len(server.seen)) == (40, 2, questions)
 
 
+def test_an_alias_that_is_kept_for_less_than_what_it_leads_to() -> None:
+    records = {
+        (NAME, "CNAME"): [f"{NAME} 20 IN CNAME cdn.example."],
+        ("cdn.example", "A"): ["cdn.example 40 IN A 192.0.2.1"],
+    }
+    with dns_server(records=records) as server:
+        assert probe(record(), server).facts["ttl"] == 20
+
+
+def test_a_cache_is_no_authority() -> None:
+    with dns_server(records=ADDRESSES, authoritative=False) as server:
+        found = probe(record(least_ttl="1h"), server, ttl_before=60)
+    assert found.outcome is Outcome.PASS and found.facts["authoritative"] == 0.0
+    assert found.warning == "only an authoritative server tells whether the TTL is 1h or more, and none is listed"
+
+
 @pytest.mark.parametrize(
     ("records", "why"),
     [
