@@ -170,7 +170,7 @@ class _Round:
         Returns its incident as people know it then, and where its thread is. Raises NotDelivered.
         """
         notice, shown = entry.notice, told.context(book, *self._urls)
-        if known is None:
+        if known is None or _is_past(book, notice, known):
             await self._send(entry, reply(notice, None, shown), "")
             return None, ""
         if notice.first:
@@ -259,6 +259,11 @@ class _Round:
             await self.desk.keep_up()
         except NotDelivered as lost:
             slack.log().warning("Slack message %r was not delivered: %s", lost.delivery.message, lost.delivery.error)
+
+
+def _is_past(book: Book, notice: Notice, known: Told) -> bool:
+    """Outages that were joined, and are over before anybody was told of them: there is nothing to bring up to date."""
+    return bool(notice.lines) and known.report.closed_at is not None and notice.incident not in book.told
 
 
 # ── the task ─────────────────────────────────────────────────────────────────────────────────────────────────

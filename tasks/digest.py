@@ -97,16 +97,16 @@ class Desk:
 
     async def opened(self, report: IncidentReport, total: int) -> str:
         """Enter an incident that has opened; the id of the digest that it is told in, "" where it is told alone."""
-        line = storm.service_line(report, total)
-        return (await self.change(lambda c: storm.opened(c, self._policy, report, line, self._clock())))[1]
+        line, at = storm.service_line(report, total), report.opened_at  # however late it is told
+        return (await self.change(lambda c: storm.opened(c, self._policy, report, line, at)))[1]
 
     async def changed(self, report: IncidentReport, total: int) -> None:
         """Enter the latest word on an incident that is told in the digest, or the end of any."""
-        line, now = storm.service_line(report, total), self._clock()
-        if report.closed_at is None:
+        line, at = storm.service_line(report, total), report.closed_at
+        if at is None:
             await self.change(lambda c: (storm.changed(c, report.id, line), None))
         else:
-            await self.change(lambda c: (storm.closed(c, self._policy, report.id, line, now), None))
+            await self.change(lambda c: (storm.closed(c, self._policy, report.id, line, at), None))
 
     async def learn(self, place: Place | None) -> None:
         """Keep the channel's id, by which Slack lets itself be read."""

@@ -93,9 +93,10 @@ def reconciled(report: IncidentReport, state: AlertState, now: float) -> Inciden
     lines = [line if line.check in still else _closed(line, now) for line in report.lines]
     known = {line.check for line in lines}
     lines += [_of_state(name, state.checks[name], now) for name in still if name not in known]
-    ended = state.incident.closed_at if state.incident and state.incident.id == report.id else now
-    closed_at = (report.closed_at or ended or now) if over else None
-    return replace(report, lines=tuple(lines)[:MAX_LINES], closed_at=closed_at)
+    ours = state.incident if state.incident is not None and state.incident.id == report.id else None
+    closed_at = (report.closed_at or (ours.closed_at if ours else None) or now) if over else None
+    opened_at = min(report.opened_at, ours.opened_at) if ours else report.opened_at
+    return replace(report, lines=tuple(lines)[:MAX_LINES], opened_at=opened_at, closed_at=closed_at)
 
 
 def _closed(line: Line, now: float) -> Line:

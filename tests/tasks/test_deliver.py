@@ -13,7 +13,7 @@ from demo.slack import CHANNEL_ID, Slack
 from firstwatch.alerting.outbox import CLAIM_LASTS
 from tasks import slack as tasks_slack
 from tests.support.documents import Killed
-from tests.support.incidents import DOWN, SLOW, UNKNOWN, Monitored, World
+from tests.support.incidents import DOWN, SLOW, UNKNOWN, UP, Monitored, World
 from tests.support.reports import HOSTILE
 
 
@@ -224,24 +224,29 @@ def test_a_round_ends_in_time_however_much_waits(world: World) -> None:
     assert run(story()) < 2.0 + 0.7
 
 
-def test_what_had_to_be_joined_is_told_in_short(world: World) -> None:
+@pytest.mark.parametrize("open_still", [False, True])
+def test_what_had_to_be_joined_is_told_in_short(world: World, open_still: bool) -> None:
     async def story() -> Any:
         shop = Monitored(world, flapping={"changes": 100})
-        for n in range(15):
-            await shop.look({"health": DOWN}, why=f"fault {n}")
-            await shop.look()
-        await shop.look({"health": DOWN}, why="the last fault")
+        outages = 40 if open_still else 25
+        for n in range(outages):
+            await shop.look({"health": DOWN, "login": DOWN if open_still else UP}, why=f"fault {n}")
+            await shop.look({"login": DOWN if open_still else UP})
         while (await shop.book()).outbox.entries:
             world.now += 60
             assert all(d.ok for d in await shop.deliver())
         return await shop.book()
 
     book = run(story())
-    assert list(book.told) == [book.state.incident.id]
-    assert world.slack.messages[-1].thread_ts is None and "the last fault" in world.slack.messages[-1].words
-    joined = next(m for m in world.slack.messages if "Earlier" in m.words or "Also" in m.words)
-    assert "earlier notices" in joined.words
-    assert "fault 14" in "".join(m.words + "".join(m.earlier) for m in world.slack.messages)
+    first = world.slack.messages[0]
+    assert "earlier notices" in first.words and len(world.slack.messages) == 20
+    if open_still:  # one incident: its first message says how it is, and all others reply to it
+        assert titles(world)[0] == "🔴 shop: 1 of 2 checks down" and list(book.told) == [book.state.incident.id]
+        assert all(m.thread_ts == first.ts for m in world.slack.messages[1:])
+    else:
+        assert titles(world)[0] == "🗂️ shop: 12 messages that had to wait" and first.edited == 0
+        assert titles(world)[-2:] == ["🟢 shop: resolved after 1m", "  🟢 shop: resolved after 1m (broadcast)"]
+        assert book.told == {}
 
 
 def test_an_update_that_failed_is_made_good_by_the_next_round(world: World) -> None:
