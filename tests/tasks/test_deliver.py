@@ -317,6 +317,22 @@ def test_one_that_is_killed_after_sending_is_found_and_not_repeated(world: World
     assert titles(world)[-1].startswith("  🟢 shop: resolved") and titles(world)[0].startswith("🟢")
 
 
+def test_one_that_is_found_is_brought_up_to_date(world: World) -> None:
+    async def story() -> None:
+        shop = Monitored(world, needs={"basket": ("health",)})
+        await shop.look({"health": DOWN})
+        world.documents.dies = lambda key, document: bool(world.slack.messages)
+        with pytest.raises(Killed):
+            await shop.deliver("killed")
+        world.documents.dies = lambda key, document: False
+        await shop.look({"health": DOWN, "basket": DOWN}, after=CLAIM_LASTS + 1)
+        await shop.deliver("heir")
+
+    run(story())
+    (message,) = world.slack.messages
+    assert "Held back" not in message.earlier[0] and "Held back" in message.words
+
+
 def test_one_that_is_killed_before_sending_is_made_good(world: World) -> None:
     async def story() -> None:
         shop = Monitored(world)

@@ -97,6 +97,24 @@ def test_services_that_fail_in_the_same_moment_make_one_digest(world: World) -> 
     assert len(own) == 2 and digest.startswith("🔴 6 services: ")
 
 
+def test_while_one_is_at_the_digest_the_others_send_nothing(world: World) -> None:
+    async def story() -> None:
+        them = services(world, 4)
+        await all_fail(them[:2])
+        for service in them[2:]:
+            await service.look({"health": DOWN}, after=1)
+        world.slack.trouble.append("hang")
+        first = asyncio.create_task(them[2].deliver("first"))
+        await asyncio.sleep(0.2)
+        asked = len(world.slack.asked)
+        await them[3].deliver("second")
+        assert len(world.slack.asked) == asked == 3
+        await first
+
+    asyncio.run(story())
+    assert titles(world)[2:] == ["🔴 2 services: s2, s3"]
+
+
 def test_what_gets_worse_is_a_reply_to_the_digest(world: World) -> None:
     async def story() -> None:
         them = services(world, 3, remind="30m")
