@@ -15,9 +15,9 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -32,7 +32,10 @@ TRIES = 20  # at a change that others keep getting ahead of
 _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
 _STALE = 20.0  # seconds after which a version may have been cleared away, and its successor's name be free again
+_PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two questions to a server that is away, doubling
 
+T = TypeVar("T")
 Change = Callable[[Any | None], Any]
 """A document (None: there is none yet) → the document that is to follow it. Called again when somebody was faster."""
 
@@ -64,14 +67,14 @@ class _Version:
 
 
 async def read(client: PrefectClient, key: str) -> Any | None:
-    """The document as it is now; None where there is none."""
+    """The document as it is now; None where there is none. Waits for a server that is being restarted."""
     return (await _latest(client, key))[1]
 
 
 async def change(client: PrefectClient, key: str, change: Change) -> Any:
     """Change the document and return what it has become. A change that gives the document as it was writes nothing.
 
-    Raises Contended after TRIES collisions.
+    Waits for a server that is being restarted. Raises Contended after TRIES collisions.
     """
     for tried in range(TRIES):
         began = time.monotonic()
@@ -103,18 +106,16 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
 
 
 async def _versions(client: PrefectClient, key: str) -> list[_Version]:
-    found = await client.request(
-        "POST",
-        "/variables/filter",
-        json={"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED},
-    )
+    newest_first = {"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED}
+    found = await _patiently(lambda: client.request("POST", "/variables/filter", json=newest_first))
     return [_Version(int(v["name"].rpartition("-")[2]), v["name"], v["value"]) for v in found.json()]
 
 
 async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
     if "artifact" not in value:
         return value["document"]
-    answer = await client.request("GET", "/artifacts/{id}", path_params={"id": value["artifact"]})
+    names = {"id": value["artifact"]}
+    answer = await _patiently(lambda: client.request("GET", "/artifacts/{id}", path_params=names))
     return json.loads(answer.json()["data"])
 
 
@@ -122,10 +123,11 @@ async def _create(client: PrefectClient, key: str, number: int, document: Any, b
     """Whether this version is ours to write, and is written."""
     name, by = f"{_name(key)}-{number:08d}", uuid4().hex
     value = await _value(client, key, document, by)
+    variable = VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)])
     try:
-        await client.create_variable(VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)]))
+        await _patiently(lambda: client.create_variable(variable))
     except ObjectAlreadyExists:
-        standing = await client.read_variable_by_name(name)
+        standing = await _patiently(lambda: client.read_variable_by_name(name))
         if standing is None or not isinstance(standing.value, dict) or standing.value.get("by") != by:
             await _drop(client, _Version(number, "", value))
             return False  # else it is ours: the answer had been lost, and the client asked again
@@ -144,9 +146,8 @@ async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dic
     if len(json.dumps(value)) <= _IN_A_VARIABLE:
         return value
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    made = await client.create_artifact(
-        ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
-    )
+    artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
+    made = await _patiently(lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}
 
 
@@ -162,10 +163,30 @@ async def _delete(
     client: PrefectClient, path: Literal["/variables/name/{name}", "/artifacts/{id}"], names: dict[str, Any]
 ) -> None:
     try:
-        await client.request("DELETE", path, path_params=names)
+        await _patiently(lambda: client.request("DELETE", path, path_params=names))
     except httpx.HTTPStatusError as problem:
         if problem.response.status_code != httpx.codes.NOT_FOUND:
             raise
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the server answers, once it is there. Raises what it raises for anything but its absence.
+
+    Prefect's client waits for a server that it has met, and gives up at once on one that it has not. Asking again is
+    safe: a variable that was created by an answerless question is known by who wrote it (`by`).
+    """
+    until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
+    while True:
+        try:
+            return await ask()
+        except httpx.TransportError:
+            if time.monotonic() + pause >= until:
+                raise
+        except httpx.HTTPStatusError as busy:
+            if busy.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() + pause >= until:
+                raise
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _name(key: str) -> str:

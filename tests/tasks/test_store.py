@@ -1,14 +1,21 @@
-"""Documents on a real Prefect server: changed by several at once, killed writers, lost answers, long ones."""
+"""Documents on a real Prefect server: changed by several at once, killed writers, lost answers, long ones; and a server
+that goes away and comes back."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks import store
+from tests.support.door import Door, door
 
 
 def added(item: Any) -> store.Change:
@@ -122,3 +129,90 @@ def test_it_gives_up_where_others_are_always_faster(prefect_api: str, monkeypatc
     monkeypatch.setattr(store, "_create", never)
     with pytest.raises(store.Contended, match="contended 1"):
         run(lambda client: store.change(client, "contended 1", added(1)))
+
+
+# ── the server is away ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _opened_after(seconds: float, through: Door) -> None:
+    await asyncio.sleep(seconds)
+    await through.open()
+
+
+def behind_a_door(prefect_api: str, work: Callable[[PrefectClient, Door], Awaitable[Any]]) -> Any:
+    async def with_door() -> Any:
+        async with (
+            door(urlsplit(prefect_api).port or 0) as through,
+            PrefectClient(f"http://127.0.0.1:{through.port}/api") as client,
+        ):
+            return await work(client, through)
+
+    return asyncio.run(with_door())
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(prefect_api: str) -> None:
+    async def work(client: PrefectClient, through: Door) -> None:
+        opening = asyncio.create_task(_opened_after(1.0, through))
+        assert await store.change(client, "early", added(1)) == [1]
+        await opening
+        assert await store.read(client, "early") == [1]
+
+    behind_a_door(prefect_api, work)
+
+
+def test_a_server_that_goes_away_with_the_answer_has_the_change_once(prefect_api: str) -> None:
+    async def work(client: PrefectClient, through: Door) -> None:
+        await through.open()
+        await store.change(client, "restarted", added(1))
+        lost: list[bytes] = []
+
+        def loses(question: bytes) -> bool:
+            created = question.startswith(b"POST /api/variables/ ") and not lost
+            lost.extend([question] if created else [])
+            return created
+
+        through.loses = loses
+        opening = asyncio.create_task(_opened_after(1.5, through))
+        assert await store.change(client, "restarted", added(2)) == [1, 2]
+        await opening
+        assert len(lost) == 1 and await store.read(client, "restarted") == [1, 2]
+        assert len(await variables(client, "restarted")) == 2
+
+    behind_a_door(prefect_api, work)
+
+
+def test_a_server_that_is_busy_is_asked_again(prefect_api: str) -> None:
+    """After Prefect's client has given up, which takes it a minute."""
+
+    async def work(client: PrefectClient, through: Door) -> None:
+        await through.open()
+        through.busy = 2
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            assert await store.change(client, "busy", added(1)) == [1]
+        assert through.busy == 0
+
+    behind_a_door(prefect_api, work)
+
+
+def test_it_gives_up_on_a_server_that_stays_away(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_PATIENCE", 0.5)
+
+    async def work(client: PrefectClient, through: Door) -> float:
+        began = time.monotonic()
+        with pytest.raises(httpx.ConnectError):
+            await store.read(client, "away")
+        return time.monotonic() - began
+
+    assert 0.2 < behind_a_door(prefect_api, work) < 2
+
+
+def test_what_the_server_refuses_is_not_asked_again(prefect_api: str) -> None:
+    async def work(client: PrefectClient, through: Door) -> None:
+        await through.open()
+        await store.read(client, "refused")
+        before = through.questions
+        with pytest.raises(httpx.HTTPStatusError, match="422"):
+            await store._patiently(lambda: client.request("POST", "/variables/filter", json={"limit": -1}))
+        assert through.questions == before + 1
+
+    behind_a_door(prefect_api, work)
