@@ -2,10 +2,10 @@
 
 Rule. A check is degraded when one of these holds of its last rounds, which follow each other without a gap:
   sudden   the middle of the last 10 is above the usual level by more than `slower` (30 %), eight of them are above it
-           by half of that, and the middle is half as far away again as bursts were in the last days;
+           by half of that, and the middle is half as far away again as bursts were in the last days (two at least);
   lasting  the middle of the last hour (20 to 55 rounds) is above it by four fifths of `slower`, each third of it by
-           half of that, and it is nearly twice as far away as such stretches strayed in the last days. Four fifths: an
-           estimate scatters around the truth, and a bar at 30 % would miss half of the slow-downs of 30 %;
+           half of that, and it is two thirds as far away again as such stretches strayed in the last days. Four fifths:
+           an estimate scatters around the truth, and a bar at 30 % would miss half of the slow-downs of 30 %;
   limit    eight of the last 10 took longer than `limit`.
 It ends when the middle of the last 25 and that of the last 10 are within half of `slower` of the level as it was before
 it began; or when it has lasted for the whole `history`: by then that is how the check is.
@@ -39,7 +39,8 @@ LASTING = 20  # rounds of the long window, at least
 ENDING = 25  # rounds that must be back
 LIMITED, FREED = 8, 4  # of ten rounds above the limit: it begins with so many, and ends with so few
 ENOUGH = 0.8  # of `slower`, where it lasts
-BEYOND_BURSTS, BEYOND_STRETCHES = 1.5, 1.8  # times what was seen in the last days
+BEYOND_BURSTS, BEYOND_STRETCHES = 1.5, 1.65  # times what was seen in the last days
+BURSTS_KNOWN = 2  # days, before which what is sudden may be a burst as there are many
 FEW_DAYS = 1.0  # so much more, with one day of history; less with each day
 LEAST = 0.001  # seconds: less is no slow-down, whatever the share
 GAP, SHORT_GAP = 5, 1800.0  # so many intervals, and so many seconds, make a gap
@@ -163,9 +164,10 @@ class Window:
 
 
 def _compared(recent: Recent, known: Usual) -> Compared:
-    """Rounds of whose hour nothing is known are left out."""
-    found = [(at, s, level) for at, s in zip(recent.at, recent.seconds, strict=True)
-             if (level := known.at(at)) is not None]  # fmt: skip
+    """As many as are looked at. Rounds of whose hour nothing is known are left out."""
+    n = max(ENDING, _rounds_of_an_hour(recent.at))
+    last = [(at, s, known.at(at)) for at, s in zip(recent.at[-n:], recent.seconds[-n:], strict=True)]
+    found = [(at, s, level) for at, s, level in last if level is not None]
     return Compared([f[0] for f in found], [f[2] for f in found], [s / math.exp(level) for _, s, level in found])
 
 
@@ -179,7 +181,7 @@ def _against_usual(recent: Recent, now: float, degraded: Degraded, known: Usual,
         return _judgement(Outcome.FAIL if slow else Outcome.PASS, slow or ending[0], now, known, "back is less than")
     lasting, sudden = _bars(degraded, known)
     last, hour = compared.window(BLOCK, sudden), compared.window(_rounds_of_an_hour(recent.at), lasting)
-    if last.is_too_slow and _is_steady(compared, degraded, known):
+    if known.days >= BURSTS_KNOWN and last.is_too_slow and _is_steady(compared, degraded, known):
         return _judgement(Outcome.FAIL, last, now, known)
     lasts = _is_lasting(compared, hour.sample, degraded, known)
     words = "called from" if lasts else "called when it lasts, from"

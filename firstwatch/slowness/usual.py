@@ -4,7 +4,7 @@ Formula. All is in logarithms, since slowness is a factor. With m(d, h) the midd
   level(h)      the median of m(d, h) over the days, and between the middles of two hours a line. A daily course is
                 in it, and a day that was slow as a whole moves it little.
   strayed(d, h) m(d, h) less the median of the *other* days at that hour: what the judge would have seen then.
-  stretch       what one in 56 of these exceed (three of a week's 168), for stretches of at least twelve rounds: noise
+  stretch       what one in 56 of these exceed (three of a week's 168), for stretches of at least 20 rounds: noise
                 of all kinds, with its memory, from hour to hour and from day to day, as it was.
   burst         the same for the slowest ten rounds in a row of each hour.
   week          by how much the same hours a week ago were above the level: a Monday that is slow each week is usual.
@@ -24,14 +24,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
-from firstwatch.slowness.history import HOUR, History, Hour
+from firstwatch.slowness.history import HOUR, History
 
 DAY = 24  # hours
 LEAST_AGO = 23  # hours: no younger than this is compared with
 JUST_BEFORE = 4  # hours that a new check is compared with
 FEWEST = 2  # of those
-STRETCH = 12  # rounds that a stretch has at least
+STRETCH = 20  # rounds that a stretch has at least, as has what the judge sees of a lasting slow-down
+FEWEST_STRETCHES = 12  # without which it is not known how they stray
+AROUND = 3  # hours before and after this one, a week ago
 ONE_IN = 56  # stretches stray as far as `stretch`
 UNKNOWN = 0.15  # how far hours stray where no two days can be compared
 COURSE = 1.5  # times: what the course of a day may do to a check within four hours, where it is not known yet
@@ -64,57 +67,68 @@ class Usual:
         return one + (position - before) * (other - one)
 
 
+class Logged(NamedTuple):
+    """An hour, in logarithms. `number` counts the hours since 1970."""
+
+    number: int
+    rounds: int
+    middle: float
+    slowest: float
+
+
 def usual(history: History, now: float, length: float) -> Usual | None:
-    """From up to `length` seconds of history; None where there is too little. It changes with the hour only."""
-    hour = int(now // HOUR) * HOUR
-    ended = _ended(history, hour)
-    typical = median(h.count for h in ended) if ended else 0
-    full = [h for h in ended if 2 * h.count >= typical]
-    old = [h for h in full if hour - length <= h.start <= hour - LEAST_AGO * HOUR]
+    """From up to `length` seconds of history, or all that is kept of the time before it was degraded; None where there
+    is too little. It changes with the hour only."""
+    this = int(now // HOUR)
+    full = _ended(history, this)
+    first = this - length / HOUR if history.since is None else 0
+    old = [h for h in full if first <= h.number <= this - LEAST_AGO]
     by_hour = _by_hour(old)
-    levels = tuple(median(map(log, (h.middle for h in by_hour[n]))) if n in by_hour else None for n in range(DAY))
-    here = int(hour // HOUR) % DAY
-    if levels[here] is None and levels[here - 1] is None:
-        return _just_before(full, hour)
+    levels = tuple(median(h.middle for h in by_hour[n]) if n in by_hour else None for n in range(DAY))
+    if levels[this % DAY] is None and levels[(this - 1) % DAY] is None:
+        return _just_before(full, this)
     stretch, burst = _strayed(old, by_hour)
-    days = max(map(len, by_hour.values()))
-    return Usual(levels, days, stretch, burst, _a_week_ago(full, levels, hour))
+    return Usual(levels, max(map(len, by_hour.values())), stretch, burst, _a_week_ago(full, levels, this))
 
 
-def _ended(history: History, hour: int) -> list[Hour]:
-    """Hours that are over, and were before it was degraded."""
-    end = hour if history.since is None else min(hour, history.since - history.since % HOUR)
-    return [h for h in history.hours if h.start < end]
+def _ended(history: History, this: int) -> list[Logged]:
+    """Hours that are over, were before it was degraded, and have half of the usual rounds at least."""
+    end = this if history.since is None else min(this, history.since // HOUR)
+    ended = [h for h in history.hours if h.start < end * HOUR]
+    least = median(h.count for h in ended) / 2 if ended else 0
+    return [Logged(h.start // HOUR, h.count, log(h.middle), log(h.slowest)) for h in ended if h.count >= least]
 
 
 def log(seconds: float) -> float:
     return math.log(max(seconds, TICK))
 
 
-def _by_hour(hours: Sequence[Hour]) -> dict[int, list[Hour]]:
-    found: dict[int, list[Hour]] = defaultdict(list)
+def _by_hour(hours: Sequence[Logged]) -> dict[int, list[Logged]]:
+    found: dict[int, list[Logged]] = defaultdict(list)
     for h in hours:
-        found[h.start // HOUR % DAY].append(h)
+        found[h.number % DAY].append(h)
     return dict(found)
 
 
-def _strayed(hours: Sequence[Hour], by_hour: dict[int, list[Hour]]) -> tuple[float, float]:
+def _strayed(hours: Sequence[Logged], by_hour: dict[int, list[Logged]]) -> tuple[float, float]:
     """`stretch` and `burst`."""
     stretches, bursts = [], []
-    together: list[tuple[int, float]] = []
+    together: list[float] = []
+    rounds = 0
     for h in hours:
-        others = [log(o.middle) for o in by_hour[h.start // HOUR % DAY] if o is not h]
+        others = [o.middle for o in by_hour[h.number % DAY] if o is not h]
         if not others:
             continue
         expected = median(others)
-        bursts.append(log(h.slowest) - expected)
-        together.append((h.count, log(h.middle) - expected))
-        if sum(count for count, _ in together) >= STRETCH:
-            stretches.append(sum(s for _, s in together) / len(together))
-            together = []
-    if len(stretches) < DAY // 2:
-        own = [log(h.slowest) - log(h.middle) for h in hours]
-        return max([UNKNOWN, *stretches]), UNKNOWN + max([0.0, _highest(own), *bursts])
+        bursts.append(h.slowest - expected)
+        together.append(h.middle - expected)
+        rounds += h.rounds
+        if rounds >= STRETCH:
+            stretches.append(sum(together) / len(together))
+            together, rounds = [], 0
+    if len(stretches) < FEWEST_STRETCHES:
+        own = [h.slowest - h.middle for h in hours]
+        return max([UNKNOWN, *stretches]), max([UNKNOWN + _highest(own), *bursts])
     return _highest(stretches), _highest(bursts)
 
 
@@ -123,19 +137,19 @@ def _highest(strayed: Sequence[float]) -> float:
     return max(0.0, sorted(strayed)[-max(1, round(len(strayed) / ONE_IN))]) if strayed else 0.0
 
 
-def _a_week_ago(hours: Sequence[Hour], levels: Sequence[float | None], hour: int) -> float:
-    begin = hour - (7 * DAY + 3) * HOUR
-    then = [h for h in hours if begin <= h.start <= begin + 6 * HOUR]
-    above = [log(h.middle) - level for h in then if (level := levels[h.start // HOUR % DAY]) is not None]
-    return max(0.0, median(above)) if len(above) >= 3 else 0.0
+def _a_week_ago(hours: Sequence[Logged], levels: Sequence[float | None], this: int) -> float:
+    """By how much the seven hours around this one were above the level then; less than three of them say nothing."""
+    then = [h for h in hours if abs(h.number - (this - 7 * DAY)) <= AROUND]
+    above = [h.middle - level for h in then if (level := levels[h.number % DAY]) is not None]
+    return max(0.0, median(above)) if len(above) >= AROUND else 0.0
 
 
-def _just_before(hours: Sequence[Hour], hour: int) -> Usual | None:
-    """The last hours that are over, the latest of which may already be slow and is left out where there are others."""
-    before = [h for h in hours if h.start > hour - DAY * HOUR][-JUST_BEFORE - 1 :]
+def _just_before(hours: Sequence[Logged], this: int) -> Usual | None:
+    """The last hours that are over; the latest may be slow already, and is left out where there are others."""
+    before = [h for h in hours if h.number > this - DAY][-JUST_BEFORE - 1 :]
     before = before[:-1] if len(before) > FEWEST else before
     if len(before) < FEWEST:
         return None
-    level = median(log(h.middle) for h in before)
-    burst = max(log(h.slowest) for h in before) - level
+    level = median(h.middle for h in before)
+    burst = max(h.slowest for h in before) - level
     return Usual((level,) * DAY, 0, UNKNOWN, max(UNKNOWN, burst), is_new=True)
