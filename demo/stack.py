@@ -161,8 +161,9 @@ class Stack:
 
     # ── the parts ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prefect_server(self) -> Process:
-        port = free_port()
+    def prefect_server(self, port: int = 0) -> Process:
+        """A server; on the port of one that has ended, its successor."""
+        port = port or free_port()
         self.api_url = f"http://127.0.0.1:{port}/api"
         server = self.module("prefect-server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         server.wait_for(f"{self.api_url}/health", 120)
@@ -177,6 +178,10 @@ class Stack:
     def setup(self) -> None:
         """Work pool, deployments and automations, as a user would: `firstwatch setup`."""
         self.run("firstwatch", "setup").check_returncode()
+
+    def pause_schedules(self) -> None:
+        """Start nothing by itself: the schedules of prefect.yaml stand still."""
+        self.run("prefect", "deployment", "schedule", "pause", "--all").check_returncode()
 
     def worker(self, name: str = "worker") -> Process:
         # No --limit: a worker that asks this often and is given a run twice ends with an error of its limiter.

@@ -27,11 +27,12 @@ _AWAITED = 2  # slots: a location that has not voted for longer is not waited fo
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one location says of every check in one slot. `at`: when its round ended."""
+    """What one location says of every check in one slot. `at`: when its round ended; `run` names the flow run."""
 
     slot: int
     at: float
     seen: tuple[Seen, ...]
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Round:
     started: float
     ended: float
     probes: tuple[Probe, ...]
+    run: str = ""  # the flow run's id
     reference: str = ""
     crashed: bool = False  # an earlier process of this round has died
     overlapped: int = 0  # rounds that have been cancelled so far
@@ -97,7 +99,7 @@ def remembered(place: Place, taken: Round, degraded: Degraded, objectives: Objec
         said, histories[probe.check] = _with_speed(probe, place.histories.get(probe.check), degraded, objectives)
         seen.append(_no_vote(said, taken.reference) if taken.reference else said)
     seen.append(_on_time(taken, place.every, schedule_name(location)))
-    votes = {vote.slot: vote for vote in place.votes} | {slot: Vote(slot, taken.ended, tuple(seen))}
+    votes = {vote.slot: vote for vote in place.votes} | {slot: Vote(slot, taken.ended, tuple(seen), taken.run)}
     checks = {probe.check for probe in taken.probes}
     return replace(
         place,

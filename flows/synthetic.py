@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
@@ -21,7 +21,13 @@ from tasks.opening_monitor import Overlapping, open_monitor
 from tasks.run import NotVerifiable
 
 
-@flow(name="synthetic", flow_run_name="synthetic {service} {location}", persist_result=False)
+def _name() -> str:
+    """`synthetic shop eu`"""
+    given = runtime.flow_run.parameters
+    return f"synthetic {given['service']} {given.get('location', '')}".strip()
+
+
+@flow(name="synthetic", flow_run_name=_name, persist_result=False)
 async def synthetic(service: str, location: str = "") -> State[None]:
     """Take one round of a service's monitor.
 

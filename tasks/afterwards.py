@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import runtime
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -20,7 +19,7 @@ from tasks.run import unharmed
 from tasks.samples import samples_of
 from tasks.secrets import load_secret
 
-_NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
+NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
 
 
 async def tell(monitor: Monitor) -> None:
@@ -32,7 +31,7 @@ async def tell(monitor: Monitor) -> None:
             monitor.service,
             monitor.redactor,
             load_secret,
-            owner=str(runtime.flow_run.id),
+            owner=f"{monitor.run}/{monitor.process}",
             clock=monitor.clock,
             store=store,
         )
@@ -74,7 +73,7 @@ def ended(monitor: Monitor) -> State[None]:
     health = health_of(monitor.seen)
     message = plain(monitor.redactor.text(sentence(monitor.seen, monitor.place.lateness)), 3000)
     well = health in (Health.UP, Health.DEGRADED)
-    return Completed(name=_NAMES[health], message=message) if well else Failed(name=_NAMES[health], message=message)
+    return Completed(name=NAMES[health], message=message) if well else Failed(name=NAMES[health], message=message)
 
 
 async def _publish_page(monitor: Monitor) -> None:

@@ -8,6 +8,7 @@ each change is the same however often it is made, so a round that is killed anyw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,6 +42,9 @@ _OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
 # ── taking turns ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+TURN = 20.0  # seconds that a turn lasts; whoever has it renews it in time, so that a dead run blocks nobody for long
+
+
 class Turn(NamedTuple):
     """Whether it is ours, and how many rounds of the monitor have been cancelled so far, as it was another's."""
 
@@ -48,18 +52,36 @@ class Turn(NamedTuple):
     overlapped: int
 
 
-async def take_turn(client: PrefectClient, key: str, run: str, now: float, until: float) -> Turn:
-    """Be the only run of a monitor until `until` (Unix seconds), if no other one is. A run that is dead blocks the
-    others for no longer than its round had."""
+async def take_turn(client: PrefectClient, key: str, run: str, now: float) -> Turn:
+    """Be the only run of a monitor for TURN seconds, if no other one is. Taken again, it lasts longer."""
 
     def taken(turn: Any) -> Any:
         turn = turn or {"run": "", "until": 0.0, "overlapped": 0}
         if turn["run"] not in ("", run) and turn["until"] > now:
             return {**turn, "overlapped": turn["overlapped"] + 1}
-        return {**turn, "run": run, "until": until}
+        return {**turn, "run": run, "until": now + TURN}
 
     turn = await store.change(client, key, taken)
     return Turn(turn["run"] == run, int(turn["overlapped"]))
+
+
+@asynccontextmanager
+async def keeping_turn(client: PrefectClient, key: str, run: str, clock: Callable[[], float]) -> AsyncIterator[None]:
+    """Renew the turn for as long as this lasts, and give it back."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(TURN / 2)
+            await take_turn(client, key, run, clock())
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # it ends by itself
+            await renewing
+        await give_turn_back(client, key, run)
 
 
 async def give_turn_back(client: PrefectClient, key: str, run: str) -> None:
@@ -84,7 +106,9 @@ class Monitor:
     client: PrefectClient | None  # None: nothing is remembered
     logger: Logger
     clock: Callable[[], float] = time.time
-    crashed: bool = False  # an earlier process of this round has died
+    run: str = ""  # the flow run's id
+    process: int = 1  # which of its processes this is
+    restarted: bool = False  # an earlier process has died, or its end was not heard of
     overlapped: int = 0  # rounds that were cancelled so far
     place: Place = field(default_factory=lambda: Place(every=60.0))
     probes: tuple[Probe, ...] = ()
@@ -118,8 +142,11 @@ class Monitor:
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def look(self) -> None:
-        """Take every check once, side by side; whatever happens, each has a result."""
+        """Take every check once, side by side; whatever happens, each has a result. What an earlier process of this
+        round has written down is not looked at again."""
         self.place = await self._read_place()
+        if self.restarted and any(vote.run == self.run for vote in self.place.votes):
+            return
         self.was_up = bool(self.place.seen) and all(seen.health is Health.UP for seen in self.place.seen)
         probing = Probing(
             service=self.service,
@@ -173,14 +200,16 @@ class Monitor:
 
     async def remember(self) -> None:
         """Write down what was found, with the speed and the baselines of each check: this location's vote."""
-        assert self._probing is not None
+        if self._probing is None:  # it has been
+            return
         taken = Round(
             planned=self.planned,
             started=self.started,
             ended=self.clock(),
             probes=self.probes,
             reference=self._reference,
-            crashed=self.crashed,
+            run=self.run,
+            crashed=self.restarted,
             overlapped=self.overlapped,
             baselines=self._probing.baselines,
             ttls=self._probing.ttls,

@@ -15,13 +15,11 @@ from firstwatch.spec import Service
 from firstwatch.units import show_duration
 from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner
-from tasks.monitor import Monitor, give_turn_back, open_transports, take_turn
-from tasks.opening import MAX_RESTARTS, read_service
-from tasks.run import NotVerifiable, unharmed
+from tasks.monitor import Monitor, keeping_turn, open_transports, take_turn
+from tasks.opening import MAX_RESTARTS, RESTARTING, read_service
+from tasks.run import NotVerifiable
 from tasks.secrets import known_secrets
 from tasks.store import turn_key
-
-_AFTERWARDS = 30.0  # seconds that a round may take beyond its looking, to remember and to tell
 
 
 class Overlapping(Exception):
@@ -40,23 +38,19 @@ async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
         flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
-        started, key = time.time(), turn_key(spec.service, location)
-        until = started + spec.synthetic.time + _AFTERWARDS
-        turn = await take_turn(client, key, str(flow_run.id), started, until)
+        run, key, started = str(flow_run.id), turn_key(spec.service, location), time.time()
+        turn = await take_turn(client, key, run, started)
         if not turn.ours:
             times = f"{show_duration(spec.synthetic.time)} of the {show_duration(spec.synthetic.every)} between two"
             raise Overlapping(
                 f"the round before has not ended; {turn.overlapped} cancelled in all. A round has {times} to look"
             )
-        try:
-            planned = await _planned(client, flow_run)
-            monitor = _monitor(spec, location, get_run_logger(), AsTaskRuns(), planned, started, client)
-            async with monitor as opened:
-                opened.crashed, opened.overlapped = flow_run.run_count > 1, turn.overlapped
-                yield opened
-        finally:
-            async with unharmed("the monitor's turn was not given back; it ends by itself"):
-                await give_turn_back(client, key, str(flow_run.id))
+        async with keeping_turn(client, key, run, time.time):
+            planned, restarted = await _planned(client, flow_run)
+            async with _monitor(spec, location, get_run_logger(), AsTaskRuns(), planned, started, client) as monitor:
+                monitor.run, monitor.process = run, flow_run.run_count
+                monitor.restarted, monitor.overlapped = restarted, turn.overlapped
+                yield monitor
 
 
 @asynccontextmanager
@@ -109,11 +103,15 @@ async def _monitor(
         )
 
 
-async def _planned(client: PrefectClient, flow_run: FlowRun) -> float:
-    """When the round was to begin (Unix seconds): as its schedule had it, whatever has scheduled it again since."""
-    first = flow_run.expected_start_time or flow_run.created
-    if flow_run.run_count > 1:
-        states = await client.read_flow_run_states(flow_run.id)
-        times = [s.state_details.scheduled_time for s in states if s.type is StateType.SCHEDULED]
-        first = next((at for at in times if at is not None), first)
-    return first.timestamp() if first is not None else time.time()
+async def _planned(client: PrefectClient, flow_run: FlowRun) -> tuple[float, bool]:
+    """When the round was to begin (Unix seconds), and whether our automations have started it again. A person who asks
+    for it once more asks for now."""
+    given = flow_run.expected_start_time or flow_run.created
+    if flow_run.run_count < 2:
+        return (given.timestamp() if given else time.time()), False
+    states = await client.read_flow_run_states(flow_run.id)
+    scheduled = [state for state in states if state.type is StateType.SCHEDULED]
+    if scheduled and scheduled[-1].name != RESTARTING:
+        return time.time(), False
+    first = next((s.state_details.scheduled_time for s in scheduled if s.state_details.scheduled_time), given)
+    return (first.timestamp() if first else time.time()), True

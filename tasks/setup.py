@@ -28,7 +28,7 @@ from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
-OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.firstwatch"}
+RELEASES, MONITORS = "prefect.tag.firstwatch", "prefect.tag.firstwatch-monitor"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
 ENDED_OURS = {
     f"prefect.flow-run.{name}"
@@ -36,9 +36,10 @@ ENDED_OURS = {
 } | {f"prefect.flow-run.{name}" for name in ("Up", "Degraded", "Down", "Unknown", "Overlapped", "Refused")}
 # A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
 AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
+_AFTERWARDS = 40.0  # seconds that a round may take beyond its looking, to begin, to remember and to tell
 
 
-def restart_automations() -> list[Automation]:
+def restart_automations(longest_round: float = 60.0) -> list[Automation]:
     """A crashed run is scheduled again, and so is one whose process fell silent; one that never started has crashed.
 
     They are proactive: a reactive trigger on the same events fires twice. Proactive triggers cannot expect
@@ -46,10 +47,13 @@ def restart_automations() -> list[Automation]:
     its Crashed event, and the silence after it, on which the run is scheduled at once, whatever its state. (Crashed
     would be refused where it is Crashed already.) A run that has ended, and whose last event was dropped, is entered
     once more and ends as it did: `tasks.opening` sees to that.
+
+    A monitor's round is short, and the event of its one heartbeat may come after that of its end, from which on the
+    silence would be counted. It is given the time of the longest round (seconds) instead.
     """
 
     def on_silence(
-        name: str, after: set[str], expect: set[str], within: timedelta, action: ChangeFlowRunState
+        name: str, tags: list[str], after: set[str], expect: set[str], within: timedelta, action: ChangeFlowRunState
     ) -> Automation:
         return Automation(
             name=name,
@@ -58,7 +62,7 @@ def restart_automations() -> list[Automation]:
                 after=after,
                 expect=expect,
                 match={"prefect.resource.id": "prefect.flow-run.*"},
-                match_related=OURS,
+                match_related={"prefect.resource.role": "tag", "prefect.resource.id": tags},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -71,6 +75,7 @@ def restart_automations() -> list[Automation]:
     return [
         on_silence(
             "firstwatch: go on after a crash",
+            [RELEASES, MONITORS],
             after={"prefect.flow-run.Crashed"},
             expect=started | {"prefect.flow-run.Scheduled", f"prefect.flow-run.{RESTARTING}"},
             within=timedelta(seconds=10),
@@ -80,6 +85,7 @@ def restart_automations() -> list[Automation]:
         ),
         on_silence(
             "firstwatch: a silent run has crashed",
+            [RELEASES],
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # killed before its first one, too
             expect={"prefect.flow-run.heartbeat"} | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=90),
@@ -90,7 +96,20 @@ def restart_automations() -> list[Automation]:
             ),
         ),
         on_silence(
+            "firstwatch: a monitor's round has not ended",
+            [MONITORS],
+            after={"prefect.flow-run.Running"},
+            expect=ENDED | ENDED_OURS,
+            within=timedelta(seconds=longest_round + _AFTERWARDS),
+            action=ChangeFlowRunState(
+                state=StateType.SCHEDULED,
+                name=RESTARTING,
+                message="It had not ended when the longest round would have; a new process goes on.",
+            ),
+        ),
+        on_silence(
             "firstwatch: a run that never started has crashed",
+            [RELEASES, MONITORS],
             after={"prefect.flow-run.Pending"},
             expect={"prefect.flow-run.Running", "prefect.flow-run.Crashed"} | ENDED | ENDED_OURS,
             within=timedelta(seconds=60),
@@ -108,8 +127,9 @@ async def ensure_work_pool() -> None:
             print(f"work pool {WORK_POOL!r} is there")
 
 
-async def ensure_automations() -> None:
-    for wanted in restart_automations():
+async def ensure_automations(services: Sequence[Service]) -> None:
+    rounds = [service.synthetic.time for service in services if service.synthetic is not None]
+    for wanted in restart_automations(max(rounds, default=60.0)):
         try:
             existing = await Automation.aread(name=wanted.name)
         except ValueError:
@@ -134,10 +154,11 @@ async def watch_the_watcher(services: Sequence[Service]) -> None:
 
 
 def main() -> None:
+    services = list_services()
     asyncio.run(ensure_work_pool())
     deploy()
-    asyncio.run(ensure_automations())
-    asyncio.run(watch_the_watcher(list_services()))
+    asyncio.run(ensure_automations(services))
+    asyncio.run(watch_the_watcher(services))
 
 
 if __name__ == "__main__":

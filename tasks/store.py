@@ -145,7 +145,7 @@ async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dic
     value = {"document": document, "by": by}
     if len(json.dumps(value)) <= _IN_A_VARIABLE:
         return value
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document, allow_nan=False)
     artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
     made = await _patiently(lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}

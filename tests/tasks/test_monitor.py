@@ -307,14 +307,14 @@ def test_three_locations_vote_and_one_that_sees_nothing_has_no_vote(prefect_api:
 def test_turns_are_taken_one_at_a_time_and_end_by_themselves(prefect_api: str) -> None:
     async def work() -> None:
         async with get_client() as client:
-            assert await take_turn(client, "turn t", "run 1", 0.0, 70.0) == (True, 0)
-            assert await take_turn(client, "turn t", "run 1", 5.0, 75.0) == (True, 0)  # the same run, restarted
-            assert await take_turn(client, "turn t", "run 2", 60.0, 130.0) == (False, 1)
-            assert await take_turn(client, "turn t", "run 3", 80.0, 150.0) == (True, 1)  # run 1 is dead
+            assert await take_turn(client, "turn t", "run 1", 0.0) == (True, 0)
+            assert await take_turn(client, "turn t", "run 1", 5.0) == (True, 0)  # the same run, restarted
+            assert await take_turn(client, "turn t", "run 2", 24.0) == (False, 1)
+            assert await take_turn(client, "turn t", "run 3", 26.0) == (True, 1)  # run 1 is dead
             await give_turn_back(client, "turn t", "run 1")  # too late: it is another's
-            assert await take_turn(client, "turn t", "run 4", 100.0, 170.0) == (False, 2)
+            assert await take_turn(client, "turn t", "run 4", 30.0) == (False, 2)
             await give_turn_back(client, "turn t", "run 3")
-            assert await take_turn(client, "turn t", "run 4", 110.0, 180.0) == (True, 2)
+            assert await take_turn(client, "turn t", "run 4", 31.0) == (True, 2)
 
     asyncio.run(work())
 

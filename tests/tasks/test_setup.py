@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import EventTrigger
 from prefect.events.actions import ChangeFlowRunState
 
+from tasks import afterwards
 from tasks.setup import restart_automations
 
 ROOT = Path(__file__).parents[2]
@@ -38,3 +39,13 @@ def test_a_run_that_is_killed_before_its_first_heartbeat_falls_silent_too() -> N
     [action] = silent.actions
     # Crashed would be refused where it is Crashed already, and only the event of that was lost.
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
+
+
+def test_a_round_that_has_ended_is_not_begun_again() -> None:
+    """By no event that may come late: a heartbeat's may come after that of the end."""
+    [unended] = [a for a in restart_automations(40.0) if "has not ended" in a.name]
+    assert isinstance(unended.trigger, EventTrigger)
+    assert unended.trigger.after == {"prefect.flow-run.Running"} and unended.trigger.within.total_seconds() >= 60
+    ends = {f"prefect.flow-run.{name}" for name in (*afterwards.NAMES.values(), "Overlapped", "Cancelled")}
+    assert ends <= unended.trigger.expect
+    assert not any("heartbeat" in event for event in unended.trigger.expect)
