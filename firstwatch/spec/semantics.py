@@ -42,7 +42,8 @@ def findings(service: Service) -> Iterator[Finding]:
 
 def _metrics(service: Service) -> Iterator[Finding]:
     metrics = service.metrics
-    if not metrics.prometheus and not metrics.scrape:
+    releases = service.synthetic is None or bool(service.model_fields_set & {"metrics", "window", "canary", "rollback"})
+    if releases and not metrics.prometheus and not metrics.scrape:  # what is monitored only needs no window
         yield Finding(
             ("metrics",),
             "the window has nowhere to measure: metrics gives neither prometheus nor scrape",
