@@ -41,11 +41,10 @@ def watching(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if not any(item.path.name == "test_watching.py" for item in request.session.items):
         yield None
         return
-    from tests.e2e.test_watching import begin
+    from tests.e2e.test_watching import watching_in_background
 
-    future = begin(tmp_path_factory.mktemp("watching"))
-    yield future
-    future.exception()  # its stack has stopped
+    with watching_in_background(tmp_path_factory.mktemp("watching")) as future:
+        yield future
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +45,7 @@ FILE = {
                 "name": "look around",
                 "steps": [
                     {"name": "list", "get": "/products", "expect": ["status == 200"], "save": {"id": "json[0].id"}},
-                    {"name": "see one", "get": "/products/${id}", "expect": ["status == 200"]},
+                    {"name": "see one", "get": "/products?limit=${id}", "expect": ["status == 200"]},
                 ],
             }
         ],
@@ -71,6 +72,7 @@ class Seen:
 class Watching:
     def __init__(self, home: Path) -> None:
         self.stack, self.slack, self.seen = Stack(home), Slack(), Seen()
+        self.called_off = threading.Event()
 
     def play(self) -> Seen:
         with self.slack, self.stack:
@@ -130,6 +132,7 @@ class Watching:
     def _until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
         while not true():
+            assert not self.called_off.is_set(), "called off"
             assert time.monotonic() < end, f"{what} did not come within {seconds:.0f} s: {self._state()}"
             time.sleep(1)
 
@@ -188,15 +191,13 @@ def test_the_page_says_how_it_is(seen: Seen) -> None:
     assert "shop" in seen.page and "look around" in seen.page and "took" in seen.page
 
 
-def begin(home: Path) -> Future[Seen]:
-    """Start it in a thread of its own."""
-    future: Future[Seen] = Future()
-
-    def play() -> None:
+@contextmanager
+def watching_in_background(home: Path) -> Iterator[Future[Seen]]:
+    """In a thread of its own; where nobody has waited for its end, it is called off, and its processes are stopped."""
+    scenario = Watching(home)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(scenario.play)
         try:
-            future.set_result(Watching(home).play())
-        except BaseException as problem:
-            future.set_exception(problem)
-
-    threading.Thread(target=play, daemon=True).start()
-    return future
+            yield future
+        finally:
+            scenario.called_off.set()
