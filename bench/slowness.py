@@ -1,8 +1,8 @@
 """How often is a check called slow that is not, and how soon one that is? Beside two rules that people write down.
 
-    python -m bench.slowness            200 checks, 14 days each; prints the table and writes bench/slowness.json
+    python -m bench.slowness            180 checks, 14 days each; prints the table and writes bench/slowness.json
 
-Each check is of a kind of bench/slow_worlds.py, with a round every five minutes, one in twenty every minute. False
+Each check is of a kind of bench/slow_worlds.py, with a round every five minutes, one in thirty every minute. False
 calls are counted from the first round on; the slow ones begin in day 9, at any hour, and count where the rule begins
 to call after that: a creep by the end of its day, and half a day later; a step within 15 and 60 rounds. Beside ours:
   mean       the mean of the last 10 rounds is above 1.3 times that of the last day
@@ -31,7 +31,7 @@ from firstwatch.model import Outcome
 from firstwatch.slowness import History, add, judge_by, settle, usual_for
 from firstwatch.spec.synthetic import Degraded
 
-SEED, CHECKS, DAYS, ONSET = 777, 200, 14.0, 8.0
+SEED, CHECKS, DAYS, ONSET = 20261201, 180, 14.0, 8.0
 OBJECTIVE = 0.5
 DEGRADED = Degraded()
 CREEPS, STEPS = (0.1, 0.2, 0.3, 0.5), (0.3, 0.5, 1.0)
@@ -133,7 +133,7 @@ def first_call(called: Called, was_bad: bool) -> int | None:
 def follow(kind: str, seed: int, days: float, found: dict[str, Found]) -> None:
     """One check through all of it."""
     rng = np.random.default_rng([SEED, seed])
-    every = 60.0 if seed % 20 == 19 else 300.0
+    every = 60.0 if seed % 31 == 30 else 300.0
     t = MONDAY + float(rng.uniform(0, 7 * DAY)) + np.arange(0, days * DAY, every)
     took = KINDS[kind](rng, t)
     onset = int(np.searchsorted(t, t[0] + (ONSET + float(rng.uniform(0, 1))) * DAY))

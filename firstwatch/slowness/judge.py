@@ -4,7 +4,7 @@ Rule. A check is degraded when one of these holds of its last rounds, which foll
   sudden   the middle of the last 10 is above the usual level by more than `slower` (30 %), eight of them are above it
            by half of that, and the middle is half as far away again as bursts were in the last days (two at least);
   lasting  the middle of the last hour (20 to 55 rounds) is above it by four fifths of `slower`, each third of it by
-           half of that, and it is two thirds as far away again as such stretches strayed in the last days. Four fifths:
+           half of that, and it is nearly twice as far away as such stretches strayed in the last days. Four fifths:
            an estimate scatters around the truth, and a bar at 30 % would miss half of the slow-downs of 30 %;
   limit    eight of the last 10 took longer than `limit`.
 It ends when the middle of the last 25 and that of the last 10 are within half of `slower` of the level as it was before
@@ -39,7 +39,8 @@ LASTING = 20  # rounds of the long window, at least
 ENDING = 25  # rounds that must be back
 LIMITED, FREED = 8, 4  # of ten rounds above the limit: it begins with so many, and ends with so few
 ENOUGH = 0.8  # of `slower`, where it lasts
-BEYOND_BURSTS, BEYOND_STRETCHES = 1.5, 1.65  # times what was seen in the last days
+BEYOND_BURSTS, BEYOND_STRETCHES = 1.5, 1.8  # times what was seen in the last days
+LEVEL_KNOWN = 4  # days, before which the level itself is too uncertain for that
 BURSTS_KNOWN = 2  # days, before which what is sudden may be a burst as there are many
 FEW_DAYS = 1.0  # so much more, with one day of history; less with each day
 LEAST = 0.001  # seconds: less is no slow-down, whatever the share
@@ -191,7 +192,8 @@ def _against_usual(recent: Recent, now: float, degraded: Degraded, known: Usual,
 def _bars(degraded: Degraded, known: Usual) -> tuple[float, float]:
     """From which factor (log) on what lasts, and what is sudden, is too slow."""
     wider = 1 + FEW_DAYS / max(known.days, 1)
-    lasting = max(math.log1p(ENOUGH * degraded.slower), BEYOND_STRETCHES * wider * known.stretch)
+    least = (ENOUGH if known.days >= LEVEL_KNOWN else 1.0) * degraded.slower
+    lasting = max(math.log1p(least), BEYOND_STRETCHES * wider * known.stretch)
     sudden = max(math.log1p(degraded.slower), BEYOND_BURSTS * wider * known.burst)
     return lasting + known.allowed, sudden + known.allowed
 
