@@ -3,9 +3,10 @@
 Rule. A check is degraded when one of these holds of its last rounds, which follow each other without a gap:
   sudden   the middle of the last 10 is above the usual level by more than `slower` (30 %), eight of them are above it
            by half of that, and the middle is half as far away again as bursts were in the last days (two at least);
-  lasting  the middle of the last hour (20 to 55 rounds) is above it by four fifths of `slower`, each third of it by
+  lasting  the middle of the last hour (24 to 55 rounds) is above it by four fifths of `slower`, each third of it by
            half of that, and it is nearly twice as far away as such stretches strayed in the last days. Four fifths:
-           an estimate scatters around the truth, and a bar at 30 % would miss half of the slow-downs of 30 %;
+           an estimate scatters around the truth, and a bar at 30 % would miss half of the slow-downs of 30 %; it is
+           there while less than four days are known;
   limit    eight of the last 10 took longer than `limit`.
 It ends when the middle of the last 25 and that of the last 10 are within half of `slower` of the level as it was before
 it began; or when it has lasted for the whole `history`: by then that is how the check is.
@@ -15,6 +16,9 @@ for hours: where a model of that noise is wrong, it is wrong many times a day. W
 same length, is the yardstick instead (`usual`), with a factor on top for what is yet to come; a shift that does not
 matter is never called, however sure. The price: where a service strays by 20 % each day, 30 % cannot be told from that.
 How often it is wrong, and how soon right, `bench/slowness.py` measures.
+
+It is blind to less than a millisecond, and to what lies within its own noise. What is called counts from the round on
+in which it is called; the level is then that of before, so that a slow-down cannot become usual while it lasts.
 
 Assumptions. Rounds come at an even pace; durations are of passed checks only (a time-out says nothing about speed).
 """
@@ -35,7 +39,7 @@ from firstwatch.slowness.usual import Usual, log, usual
 from firstwatch.spec.synthetic import Degraded
 
 STEADY = 8  # of the last ten must be slower
-LASTING = 20  # rounds of the long window, at least
+LASTING = 24  # rounds of the long window, at least
 ENDING = 25  # rounds that must be back
 LIMITED, FREED = 8, 4  # of ten rounds above the limit: it begins with so many, and ends with so few
 ENOUGH = 0.8  # of `slower`, where it lasts
@@ -217,7 +221,7 @@ def _is_lasting(compared: Compared, rounds: int, degraded: Degraded, known: Usua
 
 
 def _rounds_of_an_hour(at: Sequence[int]) -> int:
-    """20 to 55: so that a lost round or two does not put an end to it."""
+    """24 to 55: so that a lost round or two does not put an end to it."""
     step = (at[-1] - at[0]) / (len(at) - 1)
     return min(max(LASTING, round(HOUR / max(step, 1))), KEPT_ROUNDS - 5)
 

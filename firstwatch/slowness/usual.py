@@ -4,7 +4,7 @@ Formula. All is in logarithms, since slowness is a factor. With m(d, h) the midd
   level(h)      the median of m(d, h) over the days, and between the middles of two hours a line. A daily course is
                 in it, and a day that was slow as a whole moves it little.
   strayed(d, h) m(d, h) less the median of the *other* days at that hour: what the judge would have seen then.
-  stretch       what one in 56 of these exceed (three of a week's 168), for stretches of at least 20 rounds: noise
+  stretch       what one in 56 of these exceed (three of a week's 168), for stretches of at least 24 rounds: noise
                 of all kinds, with its memory, from hour to hour and from day to day, as it was.
   burst         the same for the slowest ten rounds in a row of each hour.
   week          by how much the same hours a week ago were above the level: a Monday that is slow each week is usual.
@@ -32,7 +32,7 @@ DAY = 24  # hours
 LEAST_AGO = 23  # hours: no younger than this is compared with
 JUST_BEFORE = 4  # hours that a new check is compared with
 FEWEST = 2  # of those
-STRETCH = 20  # rounds that a stretch has at least, as has what the judge sees of a lasting slow-down
+STRETCH = 24  # rounds that a stretch has at least, as has what the judge sees of a lasting slow-down
 FEWEST_STRETCHES = 12  # without which it is not known how they stray
 AROUND = 3  # hours before and after this one, a week ago
 ONE_IN = 56  # stretches stray as far as `stretch`

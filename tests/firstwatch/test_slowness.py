@@ -295,7 +295,7 @@ def test_a_history_that_contradicts_itself_starts_anew() -> None:
     for wrong in (
         dataclasses.replace(SANE, at=SANE.at[::-1]),
         dataclasses.replace(SANE, seconds=SANE.seconds[1:]),
-        dataclasses.replace(SANE, since=1.5),  # type: ignore[arg-type]
+        dataclasses.replace(SANE, since=1.5),
         dataclasses.replace(SANE, hours=(dataclasses.replace(SANE.hours[0], count=0),)),
     ):
         assert unpack(pack(wrong))[0] == History.empty
