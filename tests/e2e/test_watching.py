@@ -183,8 +183,10 @@ def test_no_round_is_lost_without_a_word(seen: Seen) -> None:
     times = [time.mktime(time.strptime(run["expected_start_time"][:19], "%Y-%m-%dT%H:%M:%S")) for run in seen.runs]
     gaps = [b - a for a, b in pairwise(times)]
     assert all(gap <= ROUND + 5 for gap in gaps), list(zip(times, gaps, strict=False))
-    names = [run["state_name"] for run in seen.runs]
-    assert set(names) <= {"Up", "Down", "Degraded", "Overlapped", "Running", "Pending", "Late", "Restarting", "Crashed"}
+    ended = [run["state_name"] for run in seen.runs if run["state_type"] not in ("PENDING", "RUNNING")]
+    assert set(ended) <= {"Up", "Down", "Overlapped"}, [(run["state_name"], run["state"]) for run in seen.runs]
+    left = [run["expected_start_time"] for run in seen.runs if run["state_type"] in ("PENDING", "RUNNING")]
+    assert len(left) <= 2, left  # those that are under way when the story ends
 
 
 def test_the_page_says_how_it_is(seen: Seen) -> None:
