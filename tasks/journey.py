@@ -1,8 +1,9 @@
 """Journeys: their steps one after the other, each a task run (or plainly), and the clean-up whatever happened.
 
-    probe = await run_journey(transport, journey, deadline_monotonic=…, runner=AsTaskRuns().step)
+    probe = await probe_journey(transport, journey, attempt, deadline=…, runner=AsTaskRuns().step)
 
-Works without Prefect: the runner says how a step is run.
+One way through; that a failure is confirmed by another one, tasks/looks.py sees to, as for every other check. Works
+without Prefect: the runner says how a step is run.
 """
 
 from __future__ import annotations
@@ -32,33 +33,6 @@ _going_on: set[asyncio.Task[None]] = set()  # clean-ups that outlive whoever ask
 async def plainly(_: str, take: Callable[[], Awaitable[Attempt]]) -> Attempt:
     """A step without Prefect."""
     return await take()
-
-
-async def run_journey(
-    transport: Transport,
-    journey: Journey,
-    *,
-    deadline_monotonic: float,
-    clock: Callable[[], float] = time.time,
-    runner: StepRunner = plainly,
-) -> Probe:
-    """The journey, and from its first step on again to confirm a failure: the last word, with every attempt.
-
-    Raises nothing for what the service does. Where no time is left, a failure stands unconfirmed.
-    """
-    probes: list[Probe] = []
-    while True:
-        n = len(probes) + 1
-        probes.append(
-            await probe_journey(transport, journey, n, deadline=deadline_monotonic, clock=clock, runner=runner)
-        )
-        late = time.monotonic() + journey.retry_delay >= deadline_monotonic
-        if probes[-1].outcome is not Outcome.FAIL or n > journey.retries or late:
-            break
-        await asyncio.sleep(journey.retry_delay)
-    warnings = dict.fromkeys(probe.warning for probe in probes if probe.warning)
-    attempts = tuple(attempt for probe in probes for attempt in probe.attempts)
-    return replace(probes[-1], attempts=attempts, warning="; ".join(warnings))
 
 
 async def probe_journey(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
@@ -24,6 +25,15 @@ from firstwatch.monitor import Kind, Probe
 from firstwatch.report.text import plain
 
 STATE_NAMES = {Outcome.NO_DATA: "NoData", Outcome.ERROR: "Error", Outcome.NOT_YET: "NotYet"}
+_OUT_OF_TIME = "Unconfirmed"
+_OUTCOMES = {name: outcome for outcome, name in STATE_NAMES.items()}
+_GRACE = 2.0  # seconds: whoever asks the service ends by the deadline, in its own words
+
+
+def worth_another(outcome: Outcome, tried: int) -> bool:
+    """Whether one more attempt may say more after `tried` of them: a failure is to be confirmed as often as the file
+    says, an error of ours once (it seldom goes away, and a journey writes each time); nothing to look at stays so."""
+    return outcome is Outcome.FAIL or (outcome is Outcome.ERROR and tried == 1)
 
 
 @dataclass
@@ -37,42 +47,53 @@ class Look:
     retries: int = 1
     delay: float = 1.0  # seconds before a failure is confirmed
     deadline: float = float("inf")  # monotonic seconds: the round's end
+    grace: float = 0.0  # seconds that an attempt may need after it, to tidy up
     clock: Callable[[], float] = time.time
     probes: list[Probe] = field(default_factory=list)
 
     async def attempt(self) -> Probe:
-        """The next attempt. Never raises: what is wrong with us is an ERROR."""
-        left = self.deadline - time.monotonic()
-        try:
-            async with asyncio.timeout(max(left, 0.0)):
-                probe = await self.take(len(self.probes) + 1)
-        except TimeoutError:
-            probe = self._nothing(Outcome.FAIL if left > 0 else Outcome.ERROR, "had not ended when the round was over")
-        except Exception as bug:  # its text might quote a request
-            probe = self._nothing(Outcome.ERROR, f"the checker itself failed ({type(bug).__name__})")
+        """The next attempt. Never raises: what is wrong with us is an ERROR, and so is what does not end by itself."""
+        probe = await self._attempt(self.deadline - time.monotonic())
         self.probes.append(probe)
         return probe
 
+    async def _attempt(self, left: float) -> Probe:
+        if left <= 0:
+            return self._nothing("was not looked at: the round was over")
+        try:
+            async with asyncio.timeout(left + self.grace + _GRACE):
+                return await self.take(len(self.probes) + 1)
+        except TimeoutError:
+            return self._nothing("had not ended when the round was over")
+        except Exception as bug:  # its text might quote a request
+            return self._nothing(f"the checker itself failed ({type(bug).__name__})")
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether another attempt is due."""
+        tried = len(self.probes)
+        return 0 < tried <= self.retries and worth_another(self.probes[-1].outcome, tried)
+
     @property
     def wants_more(self) -> bool:
-        """Whether a failure is still to be confirmed, and there is time for that."""
-        unproven = bool(self.probes) and self.probes[-1].outcome is not Outcome.PASS
-        return unproven and len(self.probes) <= self.retries and time.monotonic() + self.delay < self.deadline
+        """Whether another attempt is due, and there is time for it."""
+        return self.unconfirmed and time.monotonic() + self.delay < self.deadline
 
     @property
     def result(self) -> Probe:
-        """The last word on the check, with all attempts."""
+        """The last word on the check, with all attempts and what each of them warned of."""
         if not self.probes:
-            return self._nothing(Outcome.ERROR, "was never looked at: its task run says why")
+            return self._nothing("was never looked at: its task run says why")
         tried = tuple(
             attempt
             for probe in self.probes
             for attempt in probe.attempts or (Attempt(probe.outcome, probe.why, probe.at, probe.elapsed),)
         )
-        return dataclasses.replace(self.probes[-1], attempts=tried)
+        warnings = dict.fromkeys(probe.warning for probe in self.probes if probe.warning)
+        return dataclasses.replace(self.probes[-1], attempts=tried, warning="; ".join(warnings))
 
-    def _nothing(self, outcome: Outcome, why: str) -> Probe:
-        return Probe(self.name, self.kind, self.target, outcome, why, self.clock())
+    def _nothing(self, why: str) -> Probe:
+        return Probe(self.name, self.kind, self.target, Outcome.ERROR, why, self.clock())
 
 
 class Runner(Protocol):
@@ -92,6 +113,8 @@ class Plainly:
         await look.attempt()
         while look.wants_more:
             await asyncio.sleep(look.delay)
+            if time.monotonic() >= look.deadline:
+                break
             await look.attempt()
         return look.result
 
@@ -120,14 +143,22 @@ class AsTaskRuns:
 @functools.cache
 def _with_retries(retries: int, delay: float) -> Task[..., Any]:
     """The task with these retries. Prefect reads a task's source anew for each variant (5 ms), so one is kept."""
-    return _check.with_options(retries=retries, retry_delay_seconds=delay)
+    return _check.with_options(retries=retries, retry_delay_seconds=delay, retry_condition_fn=_worth_a_retry)
+
+
+async def _worth_a_retry(_: Any, task_run: TaskRun, state: State[Any]) -> bool:
+    """What Look.wants_more says of the outcome; the state has it in its name."""
+    name = state.name or ""
+    return name != _OUT_OF_TIME and worth_another(_OUTCOMES.get(name, Outcome.FAIL), task_run.run_count)
 
 
 @task(name="check", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 async def _check(look: Look, name: str) -> Any:
-    if look.probes and time.monotonic() >= look.deadline:
-        return Failed(message=plain(f"{look.probes[-1].why} (no time was left to confirm it)"))
-    probe = await look.attempt()
+    if not look.probes or time.monotonic() < look.deadline:
+        await look.attempt()
+    probe = look.probes[-1]
+    if look.unconfirmed and not look.wants_more:
+        return Failed(name=_OUT_OF_TIME, message=plain(f"{probe.why} (no time was left to confirm it)"))
     return _state(probe.outcome, probe.warning or probe.why, look.probes[0].why if len(look.probes) > 1 else "")
 
 

@@ -26,7 +26,7 @@ from tasks.certificate import probe_certificate
 from tasks.dns import probe_record
 from tasks.exposition import answer_facts
 from tasks.http import Transport, judge_answer
-from tasks.journey import probe_journey
+from tasks.journey import CLEANUP_TIME, probe_journey
 from tasks.looks import Look, Runner
 
 _BASELINE = TypeAdapter(drift.Baseline)
@@ -134,6 +134,7 @@ class Probing:
             take,
             retries=journey.retries,
             delay=journey.retry_delay,
+            grace=CLEANUP_TIME,
         )
 
     def _drift(self, watched: Drift) -> Look:

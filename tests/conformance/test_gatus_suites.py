@@ -24,7 +24,7 @@ from firstwatch.spec.models import Rules, Service
 from firstwatch.spec.synthetic import Journey, Step
 from tasks.budget import Budget
 from tasks.http import open_transport
-from tasks.journey import run_journey
+from tasks.journey import probe_journey
 from tests.support.answering import Said, answering
 
 Vector = Mapping[str, Any]
@@ -63,7 +63,7 @@ async def _run(journey: Journey, url: str) -> Probe:
     service = Service(service="shop", base_url=url, rules=Rules(requests_per_second=1000))
     budget = Budget("shop", service.rules.requests_per_second)
     async with open_transport(service, logger=logging.Logger("suite"), budget=budget) as transport:
-        return await run_journey(transport, journey, deadline_monotonic=time.monotonic() + 20)
+        return await probe_journey(transport, journey, deadline=time.monotonic() + 20)
 
 
 def expected(v: Vector) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from firstwatch.model import Attempt, Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.spec.synthetic import Journey
 from tasks import journey as journeys
-from tasks.journey import probe_journey, run_journey
-from tasks.looks import AsTaskRuns
+from tasks.journey import probe_journey
+from tasks.looks import AsTaskRuns, Look, Plainly
 from tests.support.faulty_server import certificate
 from tests.tasks.test_http import World, run
 
@@ -62,7 +62,14 @@ def tea(*steps: dict[str, Any], cleanup: Any = (), **given: Any) -> Journey:
 
 
 async def take(w: World, journey: Journey, left: float = 30.0, **given: Any) -> Probe:
-    return await run_journey(w.transport, journey, deadline_monotonic=time.monotonic() + left, **given)
+    """As a round takes it: with the attempts that confirm a failure."""
+    deadline = time.monotonic() + left
+
+    async def probe(n: int) -> Probe:
+        return await probe_journey(w.transport, journey, n, deadline=deadline, **given)
+
+    timed = {"retries": journey.retries, "delay": journey.retry_delay, "deadline": deadline}
+    return await Plainly().check(Look(journey.name, Kind.JOURNEY, "", probe, grace=journeys.CLEANUP_TIME, **timed))
 
 
 def asked(w: World) -> list[str]:
@@ -212,6 +219,18 @@ def test_clean_up_has_time_of_its_own() -> None:
     world(test, timeout=20)
 
 
+def test_a_slow_clean_up_after_the_rounds_end_does_not_hide_what_failed() -> None:
+    async def test(w: World) -> None:
+        hang = {"name": "wait", "get": "/hang", "expect": OK}
+        slow = {"name": "log out", "get": "/slow?s=3", "expect": OK}
+        probe = await take(w, tea(log_in(), hang, cleanup=[slow, EMPTY]), left=0.3)
+        assert probe.outcome is Outcome.FAIL
+        assert probe.why.startswith("step 2/2 wait: no answer within ")
+        assert asked(w)[-1] == "DELETE /cart/c-17"
+
+    world(test, timeout=20)
+
+
 def test_clean_up_that_hangs_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journeys, "CLEANUP_TIME", 0.3)
 
@@ -301,10 +320,10 @@ def test_a_stumble_stays_in_the_record() -> None:
     world(test)
 
 
-def test_what_could_not_be_asked_is_not_repeated() -> None:
+def test_what_could_not_be_asked_is_tried_once_more_at_most() -> None:
     async def test(w: World) -> None:
         probe = await take(w, tea(log_in(), {**EMPTY, "delete": "/other"}, retries=3, retry_delay="10ms"))
-        assert (probe.outcome, len(probe.attempts)) == (Outcome.ERROR, 1)
+        assert (probe.outcome, len(probe.attempts)) == (Outcome.ERROR, 2)
 
     world(test)
 
