@@ -17,7 +17,7 @@ from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner
 from tasks.monitor import Monitor, keeping_turn, open_transports, take_turn
 from tasks.opening import MAX_RESTARTS, RESTARTING, read_service
-from tasks.run import NotVerifiable
+from tasks.run import NotVerifiable, unharmed
 from tasks.secrets import known_secrets
 from tasks.store import turn_key
 
@@ -46,6 +46,7 @@ async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
                 f"the round before has not ended; {turn.overlapped} cancelled in all. A round has {times} to look"
             )
         async with keeping_turn(client, key, run, time.time):
+            await _tag(client, flow_run, location)
             planned, restarted = await _planned(client, flow_run)
             async with _monitor(spec, location, get_run_logger(), AsTaskRuns(), planned, started, client) as monitor:
                 monitor.run, monitor.process = run, flow_run.run_count
@@ -101,6 +102,13 @@ async def _monitor(
             logger=logger,
             clock=clock,
         )
+
+
+async def _tag(client: PrefectClient, flow_run: FlowRun, location: str) -> None:
+    """Let people find the runs of a location in the UI."""
+    if location and (tag := f"location:{location}") not in flow_run.tags:
+        async with unharmed("the run was not tagged with its location"):
+            await client.update_flow_run(flow_run.id, tags=[*flow_run.tags, tag])
 
 
 async def _planned(client: PrefectClient, flow_run: FlowRun) -> tuple[float, bool]:
