@@ -30,6 +30,7 @@ from tasks.report import publish_report, publish_requests
 from tasks.rollback import roll_back
 from tasks.run import NotVerifiable, Reasons, Run, unharmed, window_ruling
 from tasks.secrets import load_secret
+from tasks.shared_alerts import share_smoke
 
 Steps = Callable[[Run], Awaitable[tuple[Verdict, Reasons]]]
 
@@ -52,6 +53,8 @@ async def verify(opening: AbstractAsyncContextManager[Run], steps: Steps) -> Sta
             state = await _act(run)
             run.tell(messages.verdict(run.report(state.name or "")))
             await run.told()
+            async with unharmed("the monitors' alerts do not know of this smoke test"):
+                await share_smoke(run)
             await _publish(run, state.name or "")
             return state
     except NotVerifiable as problem:
