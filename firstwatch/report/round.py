@@ -10,12 +10,13 @@ from firstwatch.alerting import AlertState
 from firstwatch.alerting.standing import standing
 from firstwatch.model import Outcome, Phases, rfc3339
 from firstwatch.monitor import Health, Probe, Seen
-from firstwatch.report.incident import MARKS, WORST_FIRST
+from firstwatch.report.incident import WORST_FIRST
 from firstwatch.report.text import count, markdown_code, markdown_text, plain, show_value, unbroken
 from firstwatch.rounds import Place
 from firstwatch.units import show_duration
 
 MAX_ROWS = 100
+_SIGNS = {Health.UP: "✓", Health.DEGRADED: "~", Health.DOWN: "✗", Health.UNKNOWN: "?"}
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN_ROUNDS = 30
 _PARTS = ("resolve", "connect", "tls", "processing", "transfer")
@@ -42,13 +43,13 @@ def health_of(seen: Sequence[Seen]) -> Health:
 
 
 def headline(report: RoundReport) -> str:
-    """`🔴 shop: 2 of 9 checks down`"""
+    """`✗ shop: 2 of 9 checks down`"""
     seen, worst = report.place.seen, health_of(report.place.seen)
     where = f"{report.service} at {report.location}" if report.location else report.service
     number = sum(each.health is worst for each in seen)
     checks = count(len(seen), "check")
     told = f"{checks} up" if worst is Health.UP else f"{number} of {checks} {worst}"
-    return f"{MARKS[worst]} {plain(where, 120)}: {told}"
+    return f"{_SIGNS[worst]} {plain(where, 120)}: {told}"
 
 
 def sentence(seen: Sequence[Seen], lateness: float = 0.0) -> str:
@@ -101,7 +102,7 @@ def _checks(report: RoundReport) -> str:
     probes = {probe.check: probe for probe in report.place.probes}
     ordered = sorted(report.place.seen, key=lambda seen: WORST_FIRST.index(seen.health))
     rows = [_row(seen, probes.get(seen.check), report) for seen in ordered[:MAX_ROWS]]
-    head = "| check | now | alert | took | of which | last rounds | |\n|---|---|---|---|---|---|---|"
+    head = "| check | now | | took | last rounds | alert | of which |\n|---|---|---|---|---|---|---|"
     more = f"\n\nand {len(ordered) - MAX_ROWS} more" if len(ordered) > MAX_ROWS else ""
     return "\n".join([head, *rows]) + more
 
@@ -110,12 +111,12 @@ def _row(seen: Seen, probe: Probe | None, report: RoundReport) -> str:
     check = report.state.checks.get(seen.check) if report.state else None
     cells = [
         markdown_text(seen.check, 80),
-        unbroken(f"{MARKS[seen.health]} {seen.health}"),
-        str(standing(check)) if check else "–",
-        unbroken(show_value(probe.elapsed, "seconds")) if probe else "–",
-        _phases(probe.phases) if probe else "",
-        _sparkline(report.place.histories.get(seen.check)),
+        unbroken(_mark(seen.health)),
         markdown_text(seen.warning or (seen.why if seen.health is not Health.UP or not probe else probe.why), 200),
+        unbroken(show_value(probe.elapsed, "seconds")) if probe else "–",
+        _sparkline(report.place.histories.get(seen.check)),
+        str(standing(check)) if check else "–",
+        _phases(probe.phases) if probe else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -165,5 +166,9 @@ def _locations(report: RoundReport) -> str:
 
 
 def _health(place: Place) -> str:
-    health = health_of(place.seen)
-    return f"{MARKS[health]} {health}"
+    return _mark(health_of(place.seen))
+
+
+def _mark(health: Health) -> str:
+    """Plain signs, which every font has."""
+    return f"{_SIGNS[health]} {health}"
