@@ -13,10 +13,19 @@ from firstwatch.model import Outcome, Phases
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How an answer came, as far as that is known: `HTTP/1.1`; 4 or 6; `TLSv1.3`, or nothing where it was in clear."""
+
+    http_version: str = ""
+    ip_protocol: int | None = None
+    tls_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Header names are lower-case. `elapsed` counts seconds from connect to last byte, over all redirects, without the
     wait for the budget, and `phases` are its parts; `bytes` are the body's on the wire; `cached` says which cache
-    answered, if one did."""
+    answered, if one did; `way` is that of the last hop."""
 
     status: int
     headers: Mapping[str, str]
@@ -28,6 +37,7 @@ class Answer:
     redirected_from: tuple[str, ...] = ()  # redacted URLs
     cached: str = ""
     phases: Phases | None = None
+    way: Way = Way()
 
     def names(self) -> dict[str, Any]:
         """The values that conditions see. A body that is not JSON leaves `json` out."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from firstwatch.found import Found
-from firstwatch.hosts import is_address
+from firstwatch.hosts import is_address, to_ascii
 from firstwatch.model import Outcome
 from firstwatch.report.text import plain
 from firstwatch.spec.synthetic import Certificate as Policy
@@ -60,6 +61,13 @@ class Chain:
 
 def read_certificate(der: bytes) -> Certificate:
     """A certificate from its DER bytes. Raises ValueError for what is none."""
+    try:
+        return _read(der)
+    except Exception as odd:  # a version or an extension that must not be, a name in bits: cryptography has many ways
+        raise ValueError(f"this is no certificate that can be read ({type(odd).__name__})") from odd
+
+
+def _read(der: bytes) -> Certificate:
     found = x509.load_der_x509_certificate(der)
     subject, issuer = found.subject.rfc4514_string(), found.issuer.rfc4514_string()
     hosts = tuple(_hosts(found))
@@ -113,6 +121,37 @@ def _warning(policy: Policy, chain: Chain, now: float) -> tuple[str, str]:
     return ("; ".join(told), threshold) if told else ("", "")
 
 
+def joined(found: Mapping[str, Found]) -> Found:
+    """What the addresses of one host show, by address: one that is bad is a failure, for some of the users come to it.
+
+    `facts` are those of the worst: what fails, or else what expires first.
+    """
+    if len(found) == 1:
+        return next(iter(found.values()))
+    outcomes = {each.outcome for each in found.values()}
+    worst = next((each for each in (Outcome.FAIL, Outcome.ERROR) if each in outcomes), Outcome.PASS)
+    of_worst = {address: each for address, each in found.items() if each.outcome is worst}
+    first = min(of_worst.values(), key=_expiry)
+    why = first.why if worst is Outcome.PASS else _by_address({a: each.why for a, each in of_worst.items()}, len(found))
+    warnings = {address: each.warning for address, each in found.items() if each.warning}
+    return replace(first, why=why, warning=_by_address(warnings, len(found)))
+
+
+def _expiry(found: Found) -> float:
+    at = found.facts.get("last_chain_expires_at", found.facts.get("expires_at"))
+    return float(at) if isinstance(at, int | float) else math.inf
+
+
+def _by_address(told: Mapping[str, str], addresses: int) -> str:
+    """Each sentence once, after the addresses that it is about, unless it is about all of them."""
+    groups: dict[str, list[str]] = {}
+    for address, sentence in told.items():
+        groups.setdefault(sentence, []).append(address)
+    return "; ".join(
+        sentence if len(about) == addresses else f"{', '.join(about)}: {sentence}" for sentence, about in groups.items()
+    )
+
+
 # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,10 +191,9 @@ def covers(name: str, host: str) -> bool:
 
 
 def _ascii(name: str) -> str:
-    name = name.lower().rstrip(".")
     try:
-        return name if name.isascii() else name.encode("idna").decode("ascii")
-    except UnicodeError:
+        return to_ascii(name)
+    except ValueError:
         return name
 
 

@@ -27,6 +27,17 @@ def show_host(host: str, port: int, usual: int) -> str:
     return shown if port == usual else f"{shown}:{port}"
 
 
+def to_ascii(host: str) -> str:
+    """A host's name as TLS, DNS and URLs carry it (IDNA 2008, as httpx has it: `straße.de` is not `strasse.de`), in
+    lower case and without the last dot. Raises ValueError for what cannot be one."""
+    host = host.lower().rstrip(".")
+    if host.isascii():
+        return host
+    import idna  # its tables take a while to load, and few names need them
+
+    return idna.encode(host).decode("ascii")
+
+
 def is_address(host: str) -> bool:
     """Is it an IP address, and no name?"""
     try:

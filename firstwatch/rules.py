@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
+from firstwatch.hosts import to_ascii
 from firstwatch.spec.models import Rules
 from firstwatch.spec.synthetic import SAVED
 
@@ -244,10 +245,9 @@ def _authority(parts: SplitResult) -> tuple[str, int]:
 
 
 def _host_name(host: str) -> str:
-    host = host.lower().rstrip(".")
     try:
-        return host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError:
+        return to_ascii(host)
+    except ValueError:
         return host
 
 

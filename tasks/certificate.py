@@ -11,23 +11,24 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
-from firstwatch.certificates import Certificate, Chain, judge, read_chain
+from firstwatch.certificates import Certificate, Chain, joined, judge, read_chain
 from firstwatch.found import Found
-from firstwatch.hosts import show_host
+from firstwatch.hosts import show_host, to_ascii
 from firstwatch.model import Outcome
 from firstwatch.monitor import Kind, Phases, Probe
 from firstwatch.spec.synthetic import Certificate as Policy
 from firstwatch.spec.synthetic import certificate_name
 from firstwatch.units import show_duration
 from tasks import wire
+from tasks.budget import BudgetExhausted
 
-_FIRST_ADDRESSES = 2.0  # seconds for an address, where there are more to try
+_MOST_ADDRESSES = 8  # of one host that are looked at
 _GOODBYE = 0.5  # seconds in which a server may take leave
 _OUT_OF_TIME = frozenset({9, 10})  # OpenSSL: not yet valid, expired
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
@@ -38,16 +39,23 @@ class _Unreadable(Exception):
     """The server shows a certificate that is none."""
 
 
+async def _at_once() -> None:
+    """Nobody's turn is waited for."""
+
+
 @dataclass(slots=True)
 class _Talk:
-    """One probe's way to the service: how far it came, and how long the parts of the first handshake took."""
+    """The way to one address: how far it came, and how long the parts of the first handshake took. `name` is the host
+    in ASCII, as TLS and DNS know it."""
 
-    host: str
+    name: str
+    address: str
     port: int
-    resolver: wire.Resolver
-    name: str = ""  # the host in ASCII, as TLS and DNS know it
-    stage: str = "the host's name was not resolved"
+    turn: Callable[[], Awaitable[None]]
+    timeout: float  # seconds, for all of it but the waits for a turn
+    stage: str = "not connected"
     phases: Phases = field(default_factory=Phases)
+    limit: asyncio.Timeout = field(init=False)
 
 
 async def probe_certificate(
@@ -56,46 +64,77 @@ async def probe_certificate(
     policy: Policy,
     *,
     resolver: wire.Resolver,
+    turn: Callable[[], Awaitable[None]] = _at_once,
     ca_file: str | None = None,
     timeout: float = 10.0,
     clock: Callable[[], float] = time.time,
     check: str = "",
 ) -> Probe:
-    """Is the certificate that this port shows in order, and for how long? `timeout` is in seconds, for all of it;
-    `check` is its name, where the file writes the host in another way.
+    """Is the certificate that each address of this port shows in order, and for how long? An address that cannot be
+    connected to counts only where all are so.
 
-    Raises nothing for what the network or the service does: that is a FAIL. A host that may not be asked is an ERROR.
+    `timeout` is in seconds, for all of one address; `turn` is awaited before each handshake, outside of that time, and
+    may raise BudgetExhausted. `check` is its name, where the file writes the host in another way. Raises nothing for
+    what the network or the service does: that is a FAIL. A host that may not be asked is an ERROR.
     """
-    at = clock()
-    talk = _Talk(host, port, resolver)
-    found = await _look(talk, policy, ca_file, timeout, at)
-    took = [part for part in (talk.phases.resolve, talk.phases.connect, talk.phases.tls) if part is not None]
-    return found.probe(
+    at, begun = clock(), time.monotonic()
+    try:
+        name = to_ascii(host)
+        async with asyncio.timeout(timeout):
+            addresses = (await resolver.addresses(name, port))[:_MOST_ADDRESSES]
+        resolved = time.monotonic() - begun
+        talks = [_Talk(name, address, port, turn, timeout) for address in addresses]
+        found = await asyncio.gather(*(_look(host, talk, policy, ca_file, at) for talk in talks))
+        all_of_it, phases = _all_together(talks, found, resolved)
+    except (TimeoutError, ValueError, OSError, wire.AddressRefused) as problem:
+        all_of_it, phases = _not_resolved(host, problem, timeout), Phases()
+    took = [part for part in (phases.resolve, phases.connect, phases.tls) if part is not None]
+    return all_of_it.probe(
         check or certificate_name(show_host(host, port, 443)),
         Kind.CERTIFICATE,
         f"TLS {show_host(host, port, 0)}",
         at,
-        elapsed=sum(took) if talk.phases.tls is not None else None,
-        phases=talk.phases,
+        elapsed=sum(took) if phases.tls is not None else None,
+        phases=phases,
     )
 
 
-async def _look(talk: _Talk, policy: Policy, ca_file: str | None, timeout: float, now: float) -> Found:
+def _not_resolved(host: str, problem: Exception, timeout: float) -> Found:
+    if isinstance(problem, wire.AddressRefused):
+        return Found(Outcome.ERROR, f"refused: {problem}")
+    if isinstance(problem, TimeoutError):
+        return Found(
+            Outcome.FAIL, f"no TLS handshake within {show_duration(timeout)} (the host's name was not resolved)"
+        )
+    if isinstance(problem, OSError):
+        return Found(Outcome.FAIL, wire.describe(problem))
+    return Found(Outcome.ERROR, f"{host} is no host name")
+
+
+def _all_together(talks: Sequence[_Talk], found: Sequence[Found], resolved: float) -> tuple[Found, Phases]:
+    """What the addresses show that could be connected to, with the times of the first of them."""
+    looked = list(zip(talks, found, strict=True))
+    reached = [each for each in looked if each[0].phases.connect is not None] or looked
+    together = joined({talk.address: each for talk, each in reached})
+    return together, replace(reached[0][0].phases, resolve=resolved)
+
+
+async def _look(host: str, talk: _Talk, policy: Policy, ca_file: str | None, now: float) -> Found:
+    """What one address shows."""
     try:
-        talk.name = _ascii(talk.host)
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(talk.timeout) as talk.limit:
             chain = await _chain(talk, ca_file)
     except TimeoutError:
-        return Found(Outcome.FAIL, f"no TLS handshake within {show_duration(timeout)} ({talk.stage})")
-    except wire.AddressRefused as refused:
-        return Found(Outcome.ERROR, f"refused: {refused}")
+        return Found(Outcome.FAIL, f"no TLS handshake within {show_duration(talk.timeout)} ({talk.stage})")
+    except BudgetExhausted as late:
+        return Found(Outcome.ERROR, f"not asked: {late}")
     except _Unreadable:
         return Found(Outcome.FAIL, "it shows a certificate that cannot be read")
-    except ValueError:  # from the resolver or from ssl
-        return Found(Outcome.ERROR, f"{talk.host} is no host name")
+    except ValueError:  # from ssl, which takes other names than DNS does
+        return Found(Outcome.ERROR, f"{host} is no host name")
     except OSError as broken:
         return Found(Outcome.FAIL, _describe(broken))
-    return judge(talk.host, policy, chain, now)
+    return judge(host, policy, chain, now)
 
 
 async def _chain(talk: _Talk, ca_file: str | None) -> Chain:
@@ -141,15 +180,13 @@ async def _handshake(talk: _Talk, context: ssl.SSLContext) -> Chain:
 
 @contextlib.asynccontextmanager
 async def _tls(talk: _Talk, context: ssl.SSLContext) -> AsyncIterator[ssl.SSLObject]:
+    await _take_turn(talk)
     begun = time.monotonic()
-    addresses = await talk.resolver.addresses(talk.name, talk.port)
-    resolved = time.monotonic()
-    talk.stage = "not connected"
-    connection = await _connect(addresses, talk.port)
+    connection = await _connect_to(talk.address, talk.port)
     connected = time.monotonic()
     talk.stage = "connected, the TLS handshake did not end"
     if talk.phases.connect is None:
-        talk.phases = Phases(resolve=resolved - begun, connect=connected - resolved)
+        talk.phases = Phases(connect=connected - begun)
     _, writer = await asyncio.open_connection(  # from here on the connection is asyncio's, to be closed too
         sock=connection, ssl=context, server_hostname=talk.name, ssl_shutdown_timeout=_GOODBYE
     )
@@ -163,13 +200,13 @@ async def _tls(talk: _Talk, context: ssl.SSLContext) -> AsyncIterator[ssl.SSLObj
             await asyncio.wait_for(writer.wait_closed(), _GOODBYE)
 
 
-async def _connect(addresses: list[str], port: int) -> socket.socket:
-    """A connection to the first address that takes one. Raises OSError if none does."""
-    *first, last = addresses
-    for address in first:
-        with contextlib.suppress(OSError, TimeoutError):
-            return await asyncio.wait_for(_connect_to(address, port), _FIRST_ADDRESSES)
-    return await _connect_to(last, port)
+async def _take_turn(talk: _Talk) -> None:
+    """The wait for our own budget is none of the service's time."""
+    loop = asyncio.get_running_loop()
+    left = (talk.limit.when() or 0.0) - loop.time()
+    talk.limit.reschedule(None)
+    await talk.turn()
+    talk.limit.reschedule(loop.time() + left)
 
 
 async def _connect_to(address: str, port: int) -> socket.socket:
@@ -197,12 +234,6 @@ def _certificates(tls: ssl.SSLObject, which: str) -> tuple[Certificate, ...]:
 
 def _der(certificate: Any) -> bytes:
     return certificate if isinstance(certificate, bytes) else ssl.PEM_cert_to_DER_cert(certificate.public_bytes())
-
-
-def _ascii(host: str) -> str:
-    """Raises UnicodeError for what cannot be a host's name."""
-    host = host.rstrip(".")
-    return host if host.isascii() else host.encode("idna").decode("ascii")
 
 
 def _describe(broken: OSError) -> str:

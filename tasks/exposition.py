@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from firstwatch.answer import Answer
-from firstwatch.model import Outcome
+from firstwatch.model import Outcome, as_json
 from firstwatch.monitor import Health, Kind, Probe
 
 _HTTP = frozenset({Kind.HTTP, Kind.JOURNEY, Kind.DEPENDENCY, Kind.DRIFT})
@@ -56,7 +56,7 @@ def answer_facts(answer: Answer) -> dict[str, float | str]:
     }
     if answer.headers.get("content-encoding", "identity").strip().lower() in ("", "identity"):
         facts["uncompressed_bytes"] = answer.bytes
-    return facts
+    return facts | {name: value for name, value in as_json(answer.way).items() if value}
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────

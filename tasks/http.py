@@ -85,6 +85,11 @@ class Transport:
     async def aclose(self) -> None:
         await self._client.aclose()
 
+    async def turn(self, deadline: float) -> None:
+        """Wait for one request's turn in the service's budget, for whoever asks in another way. Raises
+        BudgetExhausted if it does not come before the deadline (monotonic seconds)."""
+        await self._budget.take(deadline - time.monotonic())
+
     async def send(
         self, check: str, attempt: int, request: Request, *, deadline: float, fresh_connection: bool = False
     ) -> Answer | NoAnswer:
@@ -186,7 +191,7 @@ class Transport:
     ) -> Answer | NoAnswer:
         """One request and its answer, within `timeout` seconds from connect to last byte, and before the deadline."""
         try:
-            await self._budget.take(deadline - time.monotonic())
+            await self.turn(deadline)
         except BudgetExhausted as late:
             return self._not_sent(hop, f"not sent: {late}")
         limit = min(timeout, deadline - time.monotonic())
@@ -200,7 +205,7 @@ class Transport:
             async with asyncio.timeout(limit):
                 response, body = await self._talk(hop, client, trace_id, progress)
             ended = time.monotonic()
-            answer = _read(response, body, ended - started, progress.bytes, progress.phases(ended))
+            answer = _read(response, body, ended - started, progress, ended)
         except (TimeoutError, httpcore.TimeoutException):
             ending = ", when the suite's time was up" if limit < timeout else ""
             why = f"no answer within {show_duration(round(limit, 2))}{ending} ({progress})"
@@ -230,7 +235,7 @@ class Transport:
         )
         await progress.resolve(self._resolver, request.url)
         response = await client.send(request, stream=True)
-        progress.status = response.status_code
+        progress.status, progress.way = response.status_code, wire.way_of(response)
         try:
             return response, await wire.read_body(response, self._rules.max_body, progress)
         finally:
@@ -347,16 +352,17 @@ def _after(answer: NoAnswer, spent: float, phases: Phases) -> NoAnswer:
     return replace(answer, elapsed=spent + (answer.elapsed or 0.0), phases=phases + (answer.phases or Phases()))
 
 
-def _read(response: httpx.Response, body: bytes, elapsed: float, wire_bytes: int, phases: Phases) -> Answer:
-    return read_answer(
+def _read(response: httpx.Response, body: bytes, elapsed: float, progress: wire.Progress, ended: float) -> Answer:
+    answer = read_answer(
         response.status_code,
         dict(response.headers),
         body,
         charset=response.charset_encoding or "utf-8",
         elapsed=elapsed,
-        wire_bytes=wire_bytes,
-        phases=phases,
+        wire_bytes=progress.bytes,
+        phases=progress.phases(ended),
     )
+    return replace(answer, way=progress.way)
 
 
 def _safe_text(wrong: Exception) -> str:

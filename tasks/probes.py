@@ -169,12 +169,16 @@ class Probing:
         host, port = split_host(written, 443)
         rules = self.service.rules
 
+        async def turn() -> None:
+            await self.transport.turn(self.deadline)
+
         async def take(_: int) -> Probe:
             return await probe_certificate(
                 host,
                 port,
                 policy,
                 resolver=self.transport.resolver,
+                turn=turn,
                 ca_file=rules.ca_file,
                 timeout=rules.timeout,
                 clock=self.clock,

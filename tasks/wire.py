@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from firstwatch import rules
+from firstwatch.answer import Way
 from firstwatch.model import Phases
 
 SYNTHETIC_HEADERS = {"X-Synthetic-Request": "true", "User-Agent": "SyntheticMonitor/1.0"}
@@ -118,6 +119,15 @@ def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
 def port_of(url: httpx.URL) -> int:
     """The port, also where the URL leaves it to its scheme."""
     return url.port or (443 if url.scheme == "https" else 80)
+
+
+def way_of(response: httpx.Response) -> Way:
+    """How an answer comes, while it does."""
+    version: bytes = response.extensions.get("http_version", b"")
+    stream: Any = response.extensions.get("network_stream")
+    sock, tls = (stream.get_extra_info(what) for what in ("socket", "ssl_object")) if stream else (None, None)
+    protocol = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}.get(sock.family) if sock else None
+    return Way(version.decode("ascii", "replace"), protocol, (tls.version() if tls else None) or "")
 
 
 # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,6 +233,7 @@ class Progress:
 
     status: int | None = None
     bytes: int = 0
+    way: Way = field(default_factory=Way)
     _at: dict[str, float] = field(default_factory=dict)  # by event
 
     async def trace(self, event: str, _: Any) -> None:

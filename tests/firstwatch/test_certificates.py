@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from firstwatch.certificates import Certificate, Chain, covers, judge, read_certificate, read_chain
+from firstwatch.certificates import Certificate, Chain, covers, joined, judge, read_certificate, read_chain
+from firstwatch.found import Found
 from firstwatch.model import Outcome
 from firstwatch.spec.synthetic import Certificate as Policy
 from tests.support.tls_server import root
@@ -146,3 +147,45 @@ def test_a_certificate_is_read_and_its_texts_are_made_plain() -> None:
     assert len(read.fingerprint) == 64
     with pytest.raises(ValueError):
         read_chain([b"no certificate"])
+
+
+# ── several addresses of a host ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_worst_address_has_the_word() -> None:
+    good, soon, old = (judge(HOST, Policy(), aged(days), NOW) for days in (60, 12, -3))
+    assert joined({"192.0.2.1": soon}) == soon
+    found = joined({"192.0.2.1": good, "192.0.2.2": soon, "192.0.2.3": good})
+    assert (found.outcome, found.facts["threshold"]) == (Outcome.PASS, "21d")
+    assert found.warning == f"192.0.2.2: {soon.warning}"
+    found = joined({"192.0.2.1": old, "192.0.2.2": soon, "192.0.2.3": old, "192.0.2.4": replace(old, why="is bad")})
+    assert (found.outcome, found.facts) == (Outcome.FAIL, old.facts)
+    assert found.why == f"192.0.2.1, 192.0.2.3: {old.why}; 192.0.2.4: is bad"
+
+
+def test_an_address_that_could_not_be_asked_is_no_pass() -> None:
+    good, ours = judge(HOST, Policy(), GOOD, NOW), Found(Outcome.ERROR, "not asked")
+    assert joined({"192.0.2.1": good, "192.0.2.2": ours}).outcome is Outcome.ERROR
+
+
+def test_hosts_are_read_as_urls_read_them() -> None:
+    assert covers("xn--strae-oqa.example", "straße.example")
+    assert not covers("strasse.example", "straße.example")
+    assert covers("*.xn--bcher-kva.example", "WWW.BÜCHER.example.")
+
+
+@pytest.mark.parametrize(
+    ("part", "instead"),
+    [
+        ("a003020102", "a003020109"),  # version 10
+        ("0603551d13", "0603551d0e"),  # the same extension twice
+        ("170d", "170c"),  # a date that is too short
+    ],
+)
+def test_what_is_no_certificate_is_a_value_error(part: str, instead: str) -> None:
+    der = root().certificate.public_bytes(serialization.Encoding.DER)
+    odd = der.replace(bytes.fromhex(part), bytes.fromhex(instead), 1)
+    assert odd != der
+    with pytest.raises(ValueError, match="no certificate that can be read"):
+        certificates = read_chain([odd])
+        judge("localhost", Policy(), Chain(certificates), NOW)

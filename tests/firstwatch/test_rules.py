@@ -145,6 +145,12 @@ def test_other_hosts_are_refused(path: str) -> None:
     assert isinstance(judge("GET", path), Refused)
 
 
+def test_a_listed_host_is_read_as_its_url_is() -> None:
+    """httpx sends `straße.example` as xn--strae-oqa.example: IDNA 2008."""
+    assert judge("GET", "https://xn--strae-oqa.example/", hosts=["straße.example"]) == Allowed()
+    assert isinstance(judge("GET", "https://strasse.example/", hosts=["straße.example"]), Refused)
+
+
 def test_listed_hosts_are_asked_at_their_port() -> None:
     assert judge("GET", "https://cdn.example.com/x") == Allowed()
     assert judge("GET", "https://CDN.example.com./x") == Allowed()

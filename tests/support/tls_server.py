@@ -116,9 +116,11 @@ class TlsServer:
 
 
 @contextlib.asynccontextmanager
-async def tls_server(tls: ssl.SSLContext | None, talk: Talk = wait_for_the_end) -> AsyncIterator[TlsServer]:
-    """A server on a free port of 127.0.0.1; without a context it does not speak TLS. It counts TCP connections, or with
-    a context handshakes that ended."""
+async def tls_server(
+    tls: ssl.SSLContext | None, talk: Talk = wait_for_the_end, address: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[TlsServer]:
+    """A server on a free port of 127.0.0.1, unless others are given; without a context it does not speak TLS. It counts
+    TCP connections, or with a context handshakes that ended."""
     server = TlsServer()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -133,7 +135,7 @@ async def tls_server(tls: ssl.SSLContext | None, talk: Talk = wait_for_the_end) 
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    listening = await asyncio.start_server(accept, address, port, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from firstwatch.model import Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.spec.synthetic import Certificate
 from tasks import certificate
+from tasks.budget import BudgetExhausted
 from tasks.certificate import probe_certificate
 from tasks.wire import Resolver
 from tests.support.tls_server import DAY, Signed, Talk, root, self_signed, server_context, tls_server, wait_for_the_end
@@ -244,3 +247,90 @@ def test_the_chain_is_read_by_pythons_public_call_where_there_is_one() -> None:
     assert read.common_name == "Test Root"
     plain = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=HOST)
     assert certificate._certificates(plain, "unverified") == ()
+
+
+# ── hosts with several addresses ─────────────────────────────────────────────────────────────────────────────
+
+
+class Leading(Resolver):
+    """One that finds these addresses, whatever the host."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__("127.0.0.1", 1)
+        self.found = list(addresses)
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        return self.found
+
+
+def probe_all(folder: Path, shown: dict[str, Signed | None], **given: Any) -> tuple[Probe, list[int]]:
+    """Of a host whose addresses show these certificates, or nothing; and how many handshakes ended at each."""
+    ca_file = folder / "ca.pem"
+    ca_file.write_bytes(ROOT.pem)
+
+    async def go() -> tuple[Probe, list[int]]:
+        async with contextlib.AsyncExitStack() as stack:
+            port, servers = 0, []
+            for address, certificate in shown.items():
+                if certificate is not None:
+                    context = server_context(folder, certificate, ISSUER)
+                    servers.append(await stack.enter_async_context(tls_server(context, address=address, port=port)))
+                    port = servers[0].port
+            given.setdefault("resolver", Leading(*shown))
+            found = await probe_certificate(HOST, port, Certificate(), ca_file=str(ca_file), **given)
+            return found, [server.connections for server in servers]
+
+    return asyncio.run(go())
+
+
+def test_one_bad_address_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    old = leaf(ends=-3.5)
+    found, handshakes = probe_all(tmp_path, {"127.0.0.1": leaf(), "127.0.0.2": old, "127.0.0.3": leaf()})
+    assert found.outcome is Outcome.FAIL
+    assert found.why.startswith("127.0.0.2: expired 3 days ago ("), found.why
+    assert found.facts["expires_at"] == old.not_after
+    assert handshakes == [1, 1, 1]  # of the bad one, the handshake that ignores its date
+
+
+def test_what_all_addresses_show_is_told_once(tmp_path: Path) -> None:
+    found, _ = probe_all(tmp_path, {"127.0.0.1": leaf(ends=12.5), "127.0.0.2": leaf(ends=12.5)})
+    assert found.outcome is Outcome.PASS and found.warning.startswith("expires in 12 days"), found.warning
+    assert ";" not in found.warning
+
+
+def test_an_address_where_nobody_listens_says_nothing_of_certificates(tmp_path: Path) -> None:
+    found, _ = probe_all(tmp_path, {"127.0.0.4": None, "127.0.0.1": leaf()})
+    assert found.outcome is Outcome.PASS, found.why
+    assert found.phases.tls is not None
+
+
+def test_not_more_than_eight_addresses_are_looked_at(tmp_path: Path) -> None:
+    many = {f"127.0.0.{n}": leaf() for n in range(1, 11)}
+    found, handshakes = probe_all(tmp_path, dict(many))
+    assert found.outcome is Outcome.PASS, found.why
+    assert handshakes == [1] * 8 + [0] * 2
+
+
+# ── the request budget ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_handshake_waits_for_its_turn_which_is_none_of_the_servers_time(tmp_path: Path) -> None:
+    turns = []
+
+    async def turn() -> None:
+        await asyncio.sleep(0.3)
+        turns.append(time.monotonic())
+
+    found, _ = probe_all(tmp_path, {"127.0.0.1": leaf(ends=-1.5), "127.0.0.2": leaf()}, turn=turn, timeout=0.25)
+    assert found.why.startswith("127.0.0.1: expired 1 day ago"), found.why
+    assert len(turns) == 3  # a good chain takes one handshake, one that is out of date two
+    assert found.elapsed is not None and found.elapsed < 0.3
+
+
+def test_a_turn_that_does_not_come_is_no_failure_of_the_service(tmp_path: Path) -> None:
+    async def turn() -> None:
+        raise BudgetExhausted("its turn did not come")
+
+    found, handshakes = probe_all(tmp_path, {"127.0.0.1": leaf()}, turn=turn)
+    assert (found.outcome, found.why) == (Outcome.ERROR, "not asked: its turn did not come")
+    assert handshakes == [0]

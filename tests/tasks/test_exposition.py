@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from firstwatch.answer import Answer
+from firstwatch.answer import Answer, Way
 from firstwatch.model import Attempt, Outcome
 from firstwatch.monitor import Health, Kind, Phases
 from tasks.exposition import answer_facts, exposition
@@ -204,3 +204,5 @@ def test_an_answer_shows_its_facts() -> None:
     answer = Answer(200, {"content-encoding": "gzip"}, "…", None, "", 0.1, 70, redirected_from=("http://a.example/",))
     assert answer_facts(answer) == {"status": 200, "bytes": 70, "redirects": 1}
     assert answer_facts(replace(answer, headers={}))["uncompressed_bytes"] == 70
+    way = {"http_version": "HTTP/1.1", "ip_protocol": 6, "tls_version": "TLSv1.3"}
+    assert way.items() <= answer_facts(replace(answer, way=Way(**way))).items()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from firstwatch.answer import Answer, NoAnswer
+from firstwatch.answer import Answer, NoAnswer, Way
 from firstwatch.conditions import HTTP_NAMES, compile_condition
 from firstwatch.model import Attempt, Outcome
 from firstwatch.spec.models import Rules, Service
@@ -122,6 +122,19 @@ def test_bodies_are_sent_as_the_file_says() -> None:
         assert bodies[2] == (b"plain", ["text/csv"])
 
     run(test, allow=[{"request": "POST /a", "because": "it is a test"}])
+
+
+def test_an_answer_tells_which_way_it_came(tmp_path: Path) -> None:
+    server, ca = certificate(tmp_path)
+
+    async def test(w: World) -> None:
+        for _ in range(2):  # the second time over the connection that is there
+            answer = await w.send(get="/ok")
+            assert isinstance(answer, Answer)
+            assert answer.way == Way("HTTP/1.1", 4, "TLSv1.3" if w.server.url.startswith("https") else "")
+
+    run(test)
+    run(test, tls=server, ca_file=str(ca), timeout=5)
 
 
 def test_a_fresh_connection_is_one_that_nobody_used() -> None:
