@@ -21,7 +21,17 @@ from firstwatch.monitor import Kind, Probe
 from firstwatch.rounds import Place
 from firstwatch.spec import Check, Request, Service
 from firstwatch.spec.monitored import certificate_hosts
-from firstwatch.spec.synthetic import Dependency, Drift, Heartbeat, Journey, Record, certificate_name, dns_name
+from firstwatch.spec.synthetic import (
+    RETRIES,
+    RETRY_DELAY,
+    Dependency,
+    Drift,
+    Heartbeat,
+    Journey,
+    Record,
+    certificate_name,
+    dns_name,
+)
 from tasks.certificate import probe_certificate
 from tasks.dns import probe_record
 from tasks.exposition import answer_facts
@@ -30,7 +40,7 @@ from tasks.journey import CLEANUP_TIME, probe_journey
 from tasks.looks import Look, Runner
 
 _BASELINE = TypeAdapter(drift.Baseline)
-_CONFIRMED = {"retries": 1, "delay": 1.0}  # a failure of what has no retries of its own
+_CONFIRMED = {"retries": RETRIES, "delay": RETRY_DELAY}
 
 LastBeats = Callable[[Sequence[str]], Awaitable[Mapping[str, float | None]]]
 """When each heartbeat last came (Unix seconds), None for never. Raises where nobody can say."""
@@ -51,6 +61,11 @@ class Probing:
     clock: Callable[[], float] = time.time
     baselines: dict[str, Any] = field(default_factory=dict)
     ttls: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """What one transport learns to hide, all hide: a dependency may answer with what a journey has saved."""
+        for outside in self.outside.values():
+            outside.redactor = self.transport.redactor
 
     def looks(self) -> Iterator[Look]:
         """Every check of the service, in the order of the file's sections."""

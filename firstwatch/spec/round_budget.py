@@ -7,9 +7,21 @@ from typing import NamedTuple
 
 from firstwatch.spec.diagnostics import Finding
 from firstwatch.spec.models import Service
+from firstwatch.spec.monitored import certificate_hosts
 from firstwatch.spec.request import Check
-from firstwatch.spec.synthetic import Dependency, Journey, Step, Synthetic
+from firstwatch.spec.synthetic import (
+    RETRIES,
+    RETRY_DELAY,
+    Dependency,
+    Journey,
+    Step,
+    Synthetic,
+    certificate_name,
+    dns_name,
+)
 from firstwatch.units import show_duration
+
+_HANDSHAKES = 3  # that a bad certificate takes, at one address
 
 
 class Worst(NamedTuple):
@@ -61,11 +73,17 @@ def _worst_cases(service: Service, synthetic: Synthetic) -> Iterator[Worst]:
     yield from (_of_check(check, usual) for check in synthetic.checks)
     yield from (_of_check(dependency, usual) for dependency in synthetic.dependencies)
     yield from (_of_journey(journey, usual) for journey in synthetic.journeys)
-    if synthetic.certificate is not None:
-        yield Worst(f"certificate {show_duration(usual)}", usual, 0)
-    if synthetic.dns is not None:
-        yield Worst(f"DNS question {show_duration(synthetic.dns.timeout)}", synthetic.dns.timeout, 0)
-    yield from (Worst(f"answer of {drift.name!r} {show_duration(usual)}", usual, 1) for drift in synthetic.drift)
+    yield from (_confirmed(certificate_name(host), usual, _HANDSHAKES) for host in certificate_hosts(service))
+    if synthetic.dns is not None:  # its resolvers have no budget of ours
+        yield from (_confirmed(dns_name(record), synthetic.dns.timeout, 0) for record in synthetic.dns.records)
+    yield from (_confirmed(f"drift {drift.name!r}", usual, 1) for drift in synthetic.drift)
+
+
+def _confirmed(name: str, timeout: float, requests: int) -> Worst:
+    """What has no retries of its own."""
+    tries = 1 + RETRIES
+    told = f"{name} {tries} × {show_duration(timeout)}{_pauses(RETRIES, RETRY_DELAY)}"
+    return Worst(told, tries * timeout + RETRIES * RETRY_DELAY, tries * requests)
 
 
 def _of_check(check: Check | Dependency, usual: float) -> Worst:

@@ -18,6 +18,9 @@ from firstwatch.spec.request import Check, Request
 SAVED = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 """Where a step of a journey asks for a value that an earlier one has saved."""
 
+RETRIES, RETRY_DELAY = 1, 1.0
+"""How often, and after how many seconds, a failure of what has no retries of its own is confirmed."""
+
 RecordType = Literal["A", "AAAA", "CNAME", "MX", "NS", "TXT", "SRV", "CAA", "SOA"]
 
 

@@ -87,6 +87,18 @@ SYNTHETIC: list[tuple[str, str, str, str]] = [
         "6 requests at 5 a second 1.2s, together 1m2s",
         "lower timeouts",
     ),
+    (
+        "certificates' budget",
+        f"{HEAD}synthetic:\n  budget: 20s # <<\n  certificate: {{hosts: [shop.example.com, cdn.example.com]}}\n",
+        "slowest certificate shop.example.com 2 × 10s + 1 × 1s = 21s + 12 requests at 5 a second 2.4s, together 23.4s",
+        "lower timeouts",
+    ),
+    (
+        "records' budget",
+        f"{HEAD}synthetic:\n  budget: 10s # <<\n  dns: {{records: [{{name: shop.example.com}}]}}\n",
+        "slowest dns shop.example.com A 2 × 5s + 1 × 1s = 11s + 0 requests at 5 a second 0s, together 11s",
+        "lower timeouts",
+    ),
     # ── requests, conditions ──
     ("monitor: unlisted", CHECKS + CHECK.replace("get:", "post:")[:-1] + " # <<\n", "is not listed", "POST /a"),
     ("monitor: condition", CHECKS + CHECK.replace("status ==", "statsu ==")[:-1] + " # <<\n", "name statsu", "status?"),
