@@ -23,7 +23,10 @@ MAX_LINES = 50  # checks of an incident that are remembered
 MAX_WHY, _MAX_FACTS, _MAX_NAMES = 300, 4, 5
 MARKS = {Health.DOWN: "🔴", Health.DEGRADED: "🟡", Health.UP: "🟢", Health.UNKNOWN: "⚪"}
 WORST_FIRST = (Health.DOWN, Health.DEGRADED, Health.UNKNOWN, Health.UP)
-_SILENT_FACTS = ("fingerprint",)  # nobody reads them
+_SILENT_FACTS = frozenset(  # for the metrics page; `why` says of them what matters
+    {"fingerprint", "status", "bytes", "uncompressed_bytes", "redirects", "http_version", "ip_protocol", "tls_version"}
+    | {"steps", "failed_step", "authoritative", "answers", "baseline_at", "last_chain_expires_at"}
+)
 
 
 @dataclass(frozen=True, slots=True)

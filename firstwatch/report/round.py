@@ -71,6 +71,7 @@ def round_markdown(report: RoundReport) -> str:
         _checks(report),
         *_drifts(report.place),
         _attempts(report.place.probes),
+        _times(report.place.probes),
         _locations(report),
         "\n".join(f"- {markdown_text(note)}" for note in report.notes),
     ]
@@ -102,7 +103,7 @@ def _checks(report: RoundReport) -> str:
     probes = {probe.check: probe for probe in report.place.probes}
     ordered = sorted(report.place.seen, key=lambda seen: WORST_FIRST.index(seen.health))
     rows = [_row(seen, probes.get(seen.check), report) for seen in ordered[:MAX_ROWS]]
-    head = "| check | now | | took | last rounds | alert | of which |\n|---|---|---|---|---|---|---|"
+    head = "| check | now | | took | last rounds | alert |\n|---|---|---|---|---|---|"
     more = f"\n\nand {len(ordered) - MAX_ROWS} more" if len(ordered) > MAX_ROWS else ""
     return "\n".join([head, *rows]) + more
 
@@ -116,14 +117,26 @@ def _row(seen: Seen, probe: Probe | None, report: RoundReport) -> str:
         unbroken(show_value(probe.elapsed, "seconds")) if probe else "–",
         _sparkline(report.place.histories.get(seen.check)),
         str(standing(check)) if check else "–",
-        _phases(probe.phases) if probe else "",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _phases(phases: Phases) -> str:
-    parts = ((name, getattr(phases, name)) for name in _PARTS)
-    return ", ".join(unbroken(f"{name} {show_value(part, 'seconds')}") for name, part in parts if part is not None)
+def _times(probes: Sequence[Probe]) -> str:
+    """Where each check's time went."""
+    measured = [probe for probe in probes if probe.phases != Phases()][:MAX_ROWS]
+    if not measured:
+        return ""
+    rows = [
+        f"| {markdown_text(probe.check, 80)} | {' | '.join(_part(probe.phases, name) for name in _PARTS)} |"
+        for probe in measured
+    ]
+    head = f"| check | {' | '.join(_PARTS)} |\n|---{'|---' * len(_PARTS)}|"
+    return "\n".join(["## Where the time went", "", head, *rows])
+
+
+def _part(phases: Phases, name: str) -> str:
+    part = getattr(phases, name)
+    return "" if part is None else unbroken(show_value(part, "seconds"))
 
 
 def _sparkline(packed: str | None) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from firstwatch.alerting.machine import delivered
 from firstwatch.alerting.model import AlertState, Notice, packed, unpacked
 from firstwatch.alerting.outbox import Delivery, Entry, Outbox, settle
@@ -31,6 +33,7 @@ class Book:
     state: AlertState
     outbox: Outbox = field(default_factory=Outbox)
     told: Mapping[str, Told] = field(default_factory=dict)  # by incident
+    unread: tuple[str, ...] = ()  # the parts that could not be read, and begin anew
 
     def waits(self, incident: str) -> bool:
         """Whether anything of this incident is still to be told."""
@@ -38,18 +41,33 @@ class Book:
 
 
 def read_book(document: Any, service: str) -> Book:
-    """What the document of a service's alerts says (None: there is none yet). Raises pydantic.ValidationError for one
-    that is of another version."""
-    if not document:
+    """What the document of a service's alerts says (None: there is none yet).
+
+    A part that cannot be read (it is damaged, or of another version) begins anew, or no round would ever be judged
+    again. Without the alerts' state nothing is known of what was told either: it would be shown as over.
+    """
+    if document is None or document == {}:
         return Book(AlertState(service))
-    state, waiting = unpacked(AlertState, document["state"]), unpacked(Outbox, document["outbox"])
-    return Book(state, waiting, unpacked(dict[str, Told], document.get("told", {})))
+    parts = document if isinstance(document, dict) else {}
+    unread: list[str] = []
+
+    def part(name: str, kind: Any, usual: Any) -> Any:
+        try:
+            return unpacked(kind, parts.get(name, usual))
+        except ValidationError:
+            unread.append(name)
+            return usual
+
+    waiting = part("outbox", Outbox, Outbox())
+    told = part("told", dict[str, Told], {})
+    state = part("state", AlertState, None) or AlertState(service)
+    return Book(state, waiting, {} if "state" in unread else told, tuple(unread))
 
 
 def written(document: Any, book: Book) -> dict[str, Any]:
     """The document with all that as it is now; what else it holds stays."""
     told = {"told": packed(dict(book.told))} if book.told else {}
-    kept = {name: value for name, value in (document or {}).items() if name != "told"}
+    kept = {name: value for name, value in document.items() if name != "told"} if isinstance(document, dict) else {}
     return {**kept, "state": packed(book.state), "outbox": packed(book.outbox), **told}
 
 

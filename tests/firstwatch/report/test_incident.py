@@ -38,7 +38,7 @@ from tests.support.reports import HOSTILE
 NOW = 1_795_643_400.0  # 2026-11-25 21:50:00 UTC
 ID = "shop@2026-11-25T21:50:00Z"
 CONTEXT = Context(9, {}, "http://127.0.0.1:4200/runs/flow-run/1", "http://127.0.0.1:4200/artifacts/1")
-DOWN = Part("health", Health.DOWN, "status is 503", NOW - 120, 3, 3, {"status": 503.0, "fingerprint": "ab"})
+DOWN = Part("health", Health.DOWN, "status is 503", NOW - 120, 3, 3, {"threshold": "21d", "status": 503.0, "fingerprint": "ab"})
 SLOW = Part("search", Health.DEGRADED, "p95 is 1.2 s, usually 300 ms", NOW - 60, 3, 3)
 
 
@@ -83,7 +83,7 @@ def test_the_top_says_what_since_when_why_with_which_values_and_where_to_read_on
     message = top(told(OPENED, notice(NoticeKind.OPENED, SLOW)), context)
     assert message.text == "Since 2026-11-25 21:50:00 UTC: health, search."
     assert list(message.items) == [
-        ("🔴 health", "status is 503 · since 2026-11-25 21:48:00 UTC · 3 of 3 results · status 503"),
+        ("🔴 health", "status is 503 · since 2026-11-25 21:48:00 UTC · 3 of 3 results · threshold 21d"),
         ("🟡 search", "p95 is 1.2 s, usually 300 ms · since 2026-11-25 21:49:00 UTC · 3 of 3 results"),
         ("Held back", "basket, as it needs 'health', which is down"),
     ]
