@@ -15,7 +15,9 @@ import json
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
@@ -33,7 +35,7 @@ _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
 _STALE = 20.0  # seconds after which a version may have been cleared away, and its successor's name be free again
 _PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two questions to a server that is away, doubling
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0  # seconds between two questions to a server that is away or busy, doubling
 
 T = TypeVar("T")
 Change = Callable[[Any | None], Any]
@@ -84,8 +86,7 @@ async def change(client: PrefectClient, key: str, change: Change) -> Any:
             return wanted
         number = versions[0].number + 1 if versions else 1
         if await _create(client, key, number, wanted, began):
-            for old in versions[KEPT - 1 :]:
-                await _drop(client, old)
+            await _clear_away(client, versions[KEPT - 1 :])
             return wanted
         await asyncio.sleep(random.uniform(0, 0.05) * (tried + 1))
     raise Contended(f"the document {key} was changed by others {TRIES} times in a row")
@@ -107,7 +108,7 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
 
 async def _versions(client: PrefectClient, key: str) -> list[_Version]:
     newest_first = {"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED}
-    found = await _patiently(lambda: client.request("POST", "/variables/filter", json=newest_first))
+    found = await _patiently(client, lambda: client.request("POST", "/variables/filter", json=newest_first))
     return [_Version(int(v["name"].rpartition("-")[2]), v["name"], v["value"]) for v in found.json()]
 
 
@@ -115,7 +116,7 @@ async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
     if "artifact" not in value:
         return value["document"]
     names = {"id": value["artifact"]}
-    answer = await _patiently(lambda: client.request("GET", "/artifacts/{id}", path_params=names))
+    answer = await _patiently(client, lambda: client.request("GET", "/artifacts/{id}", path_params=names))
     return json.loads(answer.json()["data"])
 
 
@@ -125,17 +126,17 @@ async def _create(client: PrefectClient, key: str, number: int, document: Any, b
     value = await _value(client, key, document, by)
     variable = VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)])
     try:
-        await _patiently(lambda: client.create_variable(variable))
+        await _patiently(client, lambda: client.create_variable(variable))
     except ObjectAlreadyExists:
-        standing = await _patiently(lambda: client.read_variable_by_name(name))
+        standing = await _patiently(client, lambda: client.read_variable_by_name(name))
         if standing is None or not isinstance(standing.value, dict) or standing.value.get("by") != by:
-            await _drop(client, _Version(number, "", value))
+            await _patiently(client, lambda: _drop(client, _Version(number, "", value)))
             return False  # else it is ours: the answer had been lost, and the client asked again
     if time.monotonic() - began < _STALE:
         return True
     newest = await _versions(client, key)
     if newest and newest[0].number > number:  # we were asleep: the name had been used, and cleared away since
-        await _drop(client, _Version(number, name, value))
+        await _patiently(client, lambda: _drop(client, _Version(number, name, value)))
         return False
     return True
 
@@ -147,30 +148,73 @@ async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dic
         return value
     text = json.dumps(document, allow_nan=False)
     artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
-    made = await _patiently(lambda: client.create_artifact(artifact))
+    made = await _patiently(client, lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}
 
 
+async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:
+    """Delete older versions. What the server has no time for is left to who writes next: with SQLite, a delete beside
+    other writers is refused again and again, at the price of several that are not."""
+    try:
+        with _without_patience(client):
+            for version in old:
+                await _drop(client, version)
+    except (httpx.TransportError, httpx.HTTPStatusError) as problem:
+        if not _will_pass(problem):
+            raise
+
+
 async def _drop(client: PrefectClient, version: _Version) -> None:
-    """Clear away what nobody needs; somebody else may have done so already."""
-    if version.variable:
-        await _delete(client, "/variables/name/{name}", {"name": version.variable})
+    """Clear away what nobody needs; somebody else may have done so already. The variable last: it names the rest."""
     if "artifact" in version.value:
         await _delete(client, "/artifacts/{id}", {"id": version.value["artifact"]})
+    if version.variable:
+        await _delete(client, "/variables/name/{name}", {"name": version.variable})
 
 
 async def _delete(
     client: PrefectClient, path: Literal["/variables/name/{name}", "/artifacts/{id}"], names: dict[str, Any]
 ) -> None:
     try:
-        await _patiently(lambda: client.request("DELETE", path, path_params=names))
+        await client.request("DELETE", path, path_params=names)
     except httpx.HTTPStatusError as problem:
         if problem.response.status_code != httpx.codes.NOT_FOUND:
             raise
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """What the server answers, once it is there. Raises what it raises for anything but its absence.
+# ── a server that is away, or busy ───────────────────────────────────────────────────────────────────────────
+
+_impatient: ContextVar[bool] = ContextVar("_impatient", default=False)
+
+
+async def _raise_if_busy(response: httpx.Response) -> None:
+    """With SQLite, of two writers at once one is sent away. Prefect's client would wait for two seconds, then four, …;
+    who shares the client with us keeps that."""
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and _impatient.get():
+        raise httpx.HTTPStatusError("503: the Prefect server is busy", request=response.request, response=response)
+
+
+def _will_pass(problem: httpx.TransportError | httpx.HTTPStatusError) -> bool:
+    if isinstance(problem, httpx.TransportError):
+        return True
+    return problem.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+@contextmanager
+def _without_patience(client: PrefectClient) -> Iterator[None]:
+    """A busy server's answer is raised at once."""
+    hooks = client._client.event_hooks
+    if _raise_if_busy not in hooks["response"]:
+        client._client.event_hooks = {**hooks, "response": [*hooks["response"], _raise_if_busy]}
+    before = _impatient.set(True)
+    try:
+        yield
+    finally:
+        _impatient.reset(before)
+
+
+async def _patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]]) -> T:
+    """What the server answers, once it is there and has time. Raises what it raises for anything else.
 
     Prefect's client waits for a server that it has met, and gives up at once on one that it has not. Asking again is
     safe: a variable that was created by an answerless question is known by who wrote it (`by`).
@@ -178,15 +222,16 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
     until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
     while True:
         try:
-            return await ask()
-        except httpx.TransportError:
-            if time.monotonic() + pause >= until:
+            with _without_patience(client):
+                return await ask()
+        except (httpx.TransportError, httpx.HTTPStatusError) as problem:
+            if not _will_pass(problem) or time.monotonic() + pause >= until:
                 raise
-        except httpx.HTTPStatusError as busy:
-            if busy.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() + pause >= until:
-                raise
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _name(key: str) -> str:

@@ -181,17 +181,45 @@ def test_a_server_that_goes_away_with_the_answer_has_the_change_once(prefect_api
     behind_a_door(prefect_api, work)
 
 
-def test_a_server_that_is_busy_is_asked_again(prefect_api: str) -> None:
-    """After Prefect's client has given up, which takes it a minute."""
+def test_a_server_that_is_busy_is_asked_again_soon(prefect_api: str) -> None:
+    """Prefect's client would take six seconds and more for it, and still does for others."""
 
     async def work(client: PrefectClient, through: Door) -> None:
         await through.open()
         through.busy = 2
+        began = time.monotonic()
+        assert await store.change(client, "busy", added(1)) == [1]
+        assert through.busy == 0 and time.monotonic() - began < 1.5
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            assert await store.change(client, "busy", added(1)) == [1]
-        assert through.busy == 0
+            through.shut()
+            await through.open()
+            through.busy = 1
+            with pytest.raises(httpx.HTTPStatusError, match="503"):
+                await client.request("GET", "/health")
 
     behind_a_door(prefect_api, work)
+
+
+def test_a_server_that_stays_busy_is_given_up_on(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_PATIENCE", 0.5)
+
+    async def work(client: PrefectClient, through: Door) -> None:
+        await through.open()
+        through.busy = 1000
+        with pytest.raises(httpx.HTTPStatusError, match="503"):
+            await store.read(client, "always busy")
+
+    behind_a_door(prefect_api, work)
+
+
+def test_many_writers_at_once_wait_for_each_other_briefly(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> float:
+        began = time.monotonic()
+        for n in range(3):
+            await asyncio.gather(*(store.change(client, f"writer {w}", lambda _, n=n: n) for w in range(8)))
+        return time.monotonic() - began
+
+    assert run(work) < 8
 
 
 def test_it_gives_up_on_a_server_that_stays_away(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +240,7 @@ def test_what_the_server_refuses_is_not_asked_again(prefect_api: str) -> None:
         await store.read(client, "refused")
         before = through.questions
         with pytest.raises(httpx.HTTPStatusError, match="422"):
-            await store._patiently(lambda: client.request("POST", "/variables/filter", json={"limit": -1}))
+            await store._patiently(client, lambda: client.request("POST", "/variables/filter", json={"limit": -1}))
         assert through.questions == before + 1
 
     behind_a_door(prefect_api, work)
