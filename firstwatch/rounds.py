@@ -41,6 +41,8 @@ class Place:
 
     `seen` and `probes` are the last round's; `histories` (of speed, packed) and `baselines` (of what must not drift)
     are by check; `watched_since` says when a heartbeat was first waited for, `ttls` what a DNS record's last TTL was.
+    `unsaid` is what was wrong with the schedule in a round whose slot may have been judged already: the next one says
+    it.
     """
 
     every: float
@@ -56,6 +58,7 @@ class Place:
     ttls: Mapping[str, float] = field(default_factory=dict)
     rounds: int = 0
     overlapped: int = 0  # rounds that were cancelled, because the one before had not ended
+    unsaid: str = ""
 
     @property
     def lateness(self) -> float:
@@ -66,7 +69,7 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Round:
     """One round as it was taken. `reference` says why the location has no vote, where it could not reach what it must;
-    `baselines` and `ttls` are those that this round has set."""
+    `baselines` and `ttls` are those that this round has set, `compared` the baselines that it has compared with."""
 
     planned: float
     started: float
@@ -77,12 +80,26 @@ class Round:
     crashed: bool = False  # an earlier process of this round has died
     overlapped: int = 0  # rounds that have been cancelled so far
     baselines: Mapping[str, Any] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
     ttls: Mapping[str, float] = field(default_factory=dict)
 
 
 def slot_of(planned: float, every: float) -> int:
     """The number of the interval that a planned start lies in; the same at all locations."""
     return math.floor(planned / every)
+
+
+def last_judged(slot: object, was_every: object, every: float, now: float) -> int | None:
+    """The last slot that was judged, as slots are numbered now. `was_every` is the interval by which `slot` was
+    numbered; None where that is not known, or nothing was judged.
+
+    One that lies ahead was judged by a clock that was: without it nothing would be judged until then.
+    """
+    if not isinstance(slot, int):
+        return None
+    if isinstance(was_every, int | float) and was_every > 0 and was_every != every:
+        slot = slot_of(slot * was_every, every)
+    return slot if slot <= slot_of(now, every) + 1 else slot_of(now, every) - 1
 
 
 # ── one location ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,13 +109,18 @@ def remembered(place: Place, taken: Round, degraded: Degraded, objectives: Objec
     """The place after a round: each check's speed is held against its history, and becomes part of it.
 
     Of two rounds of one slot (a process was killed, a person has asked for another one) the later one's word counts.
+    A round that begins more than an interval late counts for the slot that it begins in: it has seen how the service is
+    now, and ten that are caught up on within a minute are not ten minutes.
     """
-    slot = slot_of(taken.planned, place.every)
+    late = taken.started - taken.planned > place.every
+    slot = slot_of(taken.started if late else taken.planned, place.every)
     histories, seen = {}, []
     for probe in taken.probes:
         said, histories[probe.check] = _with_speed(probe, place.histories.get(probe.check), degraded, objectives)
         seen.append(_no_vote(said, taken.reference) if taken.reference else said)
-    seen.append(_on_time(taken, place.every, schedule_name(location)))
+    passed = any(vote.slot >= slot and vote.run != taken.run for vote in place.votes)
+    own, unsaid = _schedule(taken, place, passed, location)
+    seen.append(own)
     votes = {vote.slot: vote for vote in place.votes} | {slot: Vote(slot, taken.ended, tuple(seen), taken.run)}
     checks = {probe.check for probe in taken.probes}
     return replace(
@@ -110,12 +132,20 @@ def remembered(place: Place, taken: Round, degraded: Degraded, objectives: Objec
         seen=tuple(seen),
         probes=taken.probes,
         histories={check: packed for check, packed in histories.items() if packed},
-        baselines={**_of(place.baselines, checks), **taken.baselines},
+        baselines=_baselines(place, taken, checks),
         watched_since={check: place.watched_since.get(check, taken.started) for check in sorted(checks)},
         ttls={**_of(place.ttls, checks), **taken.ttls},
         rounds=place.rounds + 1,
         overlapped=taken.overlapped,
+        unsaid=unsaid,
     )
+
+
+def _baselines(place: Place, taken: Round, checks: set[str]) -> dict[str, Any]:
+    """Those that the round has set, but where somebody has set another one meanwhile: a person has accepted it."""
+    kept = _of(place.baselines, checks)
+    changed = [c for c in kept if kept[c].get("baseline") != taken.compared.get(c, {}).get("baseline")]
+    return {**kept, **{check: new for check, new in taken.baselines.items() if check not in changed}}
 
 
 def _of(kept: Mapping[str, Any], checks: set[str]) -> dict[str, Any]:
@@ -144,6 +174,18 @@ def _no_vote(seen: Seen, reference: str) -> Seen:
     return replace(seen, health=Health.UNKNOWN, why=reference, warning="")
 
 
+def _schedule(taken: Round, place: Place, passed: bool, location: str) -> tuple[Seen, str]:
+    """What is said of the schedule in this round, and what is left to the next one. `passed`: another round has voted
+    in this slot or a later one, so that this vote may not be judged any more. With several locations that is never
+    known."""
+    own = _on_time(taken, place.every, schedule_name(location))
+    if own.health is Health.DOWN:
+        return own, own.why if passed or location else ""
+    if passed or not place.unsaid:
+        return own, place.unsaid
+    return replace(own, health=Health.DOWN, why=place.unsaid), ""
+
+
 def _on_time(taken: Round, every: float, check: str) -> Seen:
     """The monitor's own check: whether its round began in time, and its process lived."""
     late = taken.started - taken.planned
@@ -160,16 +202,19 @@ def _on_time(taken: Round, every: float, check: str) -> Seen:
 # ── all locations ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def due(places: Mapping[str, Place], judged: int | None) -> list[int]:
+def due(places: Mapping[str, Place], judged: int | None, current: int | None = None) -> list[int]:
     """The slots that can be judged now, in order, after `judged` (the last one that has been).
 
-    A slot waits for every location that has voted lately; a later slot of any location ends the waiting.
+    A slot waits for every location that has voted lately; a later slot of any location ends the waiting. Slots after
+    the one that follows `current` (given by the clock) are left out: they come of a clock that was ahead.
     """
-    newest = {name: place.votes[-1].slot for name, place in places.items() if place.votes}
+    until = math.inf if current is None else current + 1
+    slots = {name: [vote.slot for vote in place.votes if vote.slot <= until] for name, place in places.items()}
+    newest = {name: given[-1] for name, given in slots.items() if given}
     if not newest:
         return []
     latest = max(newest.values())
-    voted = sorted({vote.slot for place in places.values() for vote in place.votes})
+    voted = sorted({slot for given in slots.values() for slot in given})
     awaited = [slot for slot in newest.values() if slot >= latest - _AWAITED]
     complete = all(slot == latest for slot in awaited)
     return [slot for slot in voted if (judged is None or slot > judged) and (slot < latest or complete)]
@@ -185,7 +230,7 @@ def joined(places: Mapping[str, Place], slot: int, needed: Streak | None, confir
         own = next((seen for name, seen in of_check.items() if seen and check == schedule_name(name)), None)
         if own is not None:
             found += [own] * (confirmed if own.health is Health.DOWN else 1)
-        elif len(votes) == 1:
+        elif len(votes) == 1 and needed is None:
             found += [seen for seen in of_check.values() if seen]
         else:
             found.append(quorum.join(of_check, needed, check))

@@ -20,14 +20,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from firstwatch import alerting
 from firstwatch.alerting import outbox
+from firstwatch.model import as_json
 from firstwatch.monitor import Health, Probe, Seen
 from firstwatch.redaction import Redactor
 from firstwatch.report.model import Delivery
 from firstwatch.report.told import Book, read_book, written
-from firstwatch.rounds import Place, Round, due, joined, remembered, schedule_name
+from firstwatch.rounds import Place, Round, due, joined, last_judged, remembered, schedule_name, slot_of
 from firstwatch.spec import Request, Service
 from firstwatch.spec.monitored import needs_of, rules_for
 from firstwatch.spec.synthetic import Dependency, Synthetic
+from firstwatch.units import show_duration
 from tasks import heartbeats, store
 from tasks.budget import open_budget
 from tasks.http import Logger, Transport
@@ -53,11 +55,14 @@ class Turn(NamedTuple):
 
 
 async def take_turn(client: PrefectClient, key: str, run: str, now: float) -> Turn:
-    """Be the only run of a monitor for TURN seconds, if no other one is. Taken again, it lasts longer."""
+    """Be the only run of a monitor for TURN seconds, if no other one is.
 
-    def taken(turn: Any) -> Any:
-        turn = turn or {"run": "", "until": 0.0, "overlapped": 0}
-        if turn["run"] not in ("", run) and turn["until"] > now:
+    A turn that lasts longer than any can is of a clock that is ahead: nobody waits for it.
+    """
+
+    def taken(kept: Any) -> Any:
+        turn = _turn(kept)
+        if turn["run"] not in ("", run) and now < turn["until"] <= now + 2 * TURN:
             return {**turn, "overlapped": turn["overlapped"] + 1}
         return {**turn, "run": run, "until": now + TURN}
 
@@ -65,28 +70,65 @@ async def take_turn(client: PrefectClient, key: str, run: str, now: float) -> Tu
     return Turn(turn["run"] == run, int(turn["overlapped"]))
 
 
+def _turn(kept: Any) -> dict[str, Any]:
+    """Whose turn it is; nobody's where that cannot be read."""
+    match kept:
+        case {"run": str(), "until": float() | int(), "overlapped": int()}:
+            return {**kept}
+    return {"run": "", "until": 0.0, "overlapped": 0}
+
+
 @asynccontextmanager
 async def keeping_turn(client: PrefectClient, key: str, run: str, clock: Callable[[], float]) -> AsyncIterator[None]:
-    """Renew the turn for as long as this lasts, and give it back."""
+    """Renew the turn for as long as this lasts, and give it back. What the server does not take harms nobody: a turn
+    ends by itself, and what two runs at once find is told once."""
 
     async def renew() -> None:
         while True:
             await asyncio.sleep(TURN / 2)
-            await take_turn(client, key, run, clock())
+            with contextlib.suppress(Exception):  # the next time may succeed
+                await renew_turn(client, key, run, clock())
 
     renewing = asyncio.create_task(renew())
     try:
         yield
     finally:
         renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # it ends by itself
+        with contextlib.suppress(asyncio.CancelledError):
             await renewing
-        await give_turn_back(client, key, run)
+        with contextlib.suppress(Exception):
+            await give_turn_back(client, key, run)
+
+
+async def renew_turn(client: PrefectClient, key: str, run: str, now: float) -> None:
+    """Have the turn last longer, if it is still ours."""
+
+    def renewed(kept: Any) -> Any:
+        return {**kept, "until": now + TURN} if kept and _turn(kept)["run"] == run else kept
+
+    await store.change(client, key, renewed)
 
 
 async def give_turn_back(client: PrefectClient, key: str, run: str) -> None:
     """Let the next round begin."""
-    await store.change(client, key, lambda turn: {**turn, "run": ""} if turn and turn["run"] == run else turn)
+    await store.change(client, key, lambda kept: {**kept, "run": ""} if kept and _turn(kept)["run"] == run else kept)
+
+
+async def leave_word(client: PrefectClient, service: Service, location: str, run: str, why: str) -> None:
+    """Have the next round say what was wrong with one that has no vote, nor will have: its process died, and when it
+    came back another one was at it."""
+    assert service.synthetic is not None
+    every = service.synthetic.every
+
+    def with_word(kept: Any) -> Any:
+        try:
+            place = _PLACE.validate_python(kept) if kept else Place(every)
+        except ValidationError:
+            return kept
+        voted = any(vote.run == run for vote in place.votes)
+        return kept if voted else as_json(replace(place, unsaid=why))
+
+    await store.change(client, place_key(service.service, location), with_word)
 
 
 # ── a round ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,12 +214,16 @@ class Monitor:
         try:
             place = _PLACE.validate_python(kept) if kept else Place(self.synthetic.every)
         except ValidationError as damaged:
-            faults = damaged.error_count()
-            self.notes.append(f"What this location knew could not be read ({faults} faults): begun anew.")
+            self._note(f"What a location knew could not be read ({damaged.error_count()} faults): begun anew.")
             place = Place(self.synthetic.every)
         if place.every != self.synthetic.every:  # slots are numbered by it
             place = replace(place, every=self.synthetic.every, votes=())
         return place
+
+    def _note(self, note: str) -> None:
+        """Say it on the round's page, once."""
+        if note not in self.notes:
+            self.notes.append(note)
 
     async def _last_beats(self, names: Sequence[str]) -> Mapping[str, float | None]:
         if self.client is None:
@@ -191,7 +237,10 @@ class Monitor:
             return ""
         transport = self.outside[_REFERENCE]
         deadline = time.monotonic() + min(_OUTSIDE_TIME, self.synthetic.time)
-        answer = await transport.send("reference", 1, Request(get=url), deadline=deadline)
+        try:
+            answer = await transport.send("reference", 1, Request(get=url), deadline=deadline)
+        except Exception as bug:  # its text might quote the request
+            return f"the reference could not be asked for ({type(bug).__name__})"
         if (status := getattr(answer, "status", None)) is None:
             return f"{self.location or 'this location'} cannot reach its own reference: {getattr(answer, 'why', '')}"
         return f"its reference answered {status}" if status >= 500 else ""
@@ -212,6 +261,7 @@ class Monitor:
             crashed=self.restarted,
             overlapped=self.overlapped,
             baselines=self._probing.baselines,
+            compared=self._probing.place.baselines,
             ttls=self._probing.ttls,
         )
 
@@ -234,13 +284,19 @@ class Monitor:
         schedules = {schedule_name(name): () for name in self._locations}
         policy, needs = self.service.alerts, {**needs_of(self.service), **schedules}
 
+        every, now = self.synthetic.every, max(self.clock(), self.planned)
+
         def stepped(kept: Any) -> Any:
-            book, judged = read_book(kept, self.service.service), (kept or {}).get("slot")
-            for slot in due(places, judged):
+            book, known = read_book(kept, self.service.service), kept if isinstance(kept, dict) else {}
+            judged = last_judged(known.get("slot"), known.get("every"), every, now)
+            for slot in due(places, judged, slot_of(now, every)):
                 seen = joined(places, slot, policy.locations, policy.open.after.count)
-                state, notices = alerting.step(book.state, policy, f"slot {slot}", seen, needs, self.clock())
+                key = f"slot {slot} of {show_duration(every)}"
+                state, notices = alerting.step(book.state, policy, key, seen, needs, self.clock())
                 book, judged = replace(book, state=state, outbox=outbox.add(book.outbox, notices)), slot
-            return {**written(kept, book), "slot": judged}
+            for part in book.unread:
+                self._note(f"The {part} of the alerts could not be read: begun anew. What was open may be told again.")
+            return {**written(kept, book), "slot": judged, "every": every}
 
         kept = await store.change(self.client, alerts_key(self.service.service), stepped)
         self.book = read_book(kept, self.service.service)

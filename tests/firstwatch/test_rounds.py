@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from firstwatch import alerting
 from firstwatch.alerting import Notice, NoticeKind
 from firstwatch.model import Outcome, as_json
-from firstwatch.monitor import Health, Kind, Probe
-from firstwatch.rounds import Place, Round, due, joined, remembered, schedule_name, slot_of
-from firstwatch.spec.alerts import Alerts
+from firstwatch.monitor import Health, Kind, Probe, Seen
+from firstwatch.rounds import Place, Round, due, joined, last_judged, remembered, schedule_name, slot_of
+from firstwatch.spec.alerts import Alerts, Streak
 from firstwatch.spec.models import Objectives
 from firstwatch.spec.synthetic import Degraded
 
@@ -62,11 +62,11 @@ def test_of_two_rounds_of_one_slot_the_later_one_counts() -> None:
     assert len(again.votes) == 1 and again.votes[0].seen[0].health is Health.UP
 
 
-def test_a_round_that_comes_back_late_takes_its_own_place() -> None:
+def test_a_round_that_comes_back_within_its_interval_takes_its_own_place() -> None:
     place = Place(60.0)
     for minute in (0, 2, 1):
         at = START + 60 * minute
-        place = remembered(place, taken(at, probe("a", at), late=0.5 if minute != 1 else 90.0), Degraded(), OBJECTIVES)
+        place = remembered(place, taken(at, probe("a", at), late=0.5 if minute != 1 else 59.0), Degraded(), OBJECTIVES)
     assert [vote.slot - slot_of(START, 60) for vote in place.votes] == [0, 1, 2]
 
 
@@ -94,6 +94,50 @@ def test_what_the_file_has_no_more_is_forgotten() -> None:
         kept = {"baselines": {c: {"baseline": c} for c in checks}, "ttls": dict.fromkeys(checks, 5.0)}
         place = remembered(place, taken(at, *(probe(c, at) for c in checks), **kept), Degraded(), OBJECTIVES)
     assert set(place.histories) == set(place.baselines) == set(place.ttls) == set(place.watched_since) == {"a"}
+
+
+def test_a_round_that_is_late_by_an_interval_counts_for_the_one_it_begins_in() -> None:
+    """After a worker was away: ten rounds within a minute look at one moment, and are one result, not ten."""
+    place, judged = Place(60.0), list[int]()
+    for minute in range(10):
+        planned = START + 60 * minute
+        late = START + 600 + 2 * minute - planned
+        place = remembered(
+            place, taken(planned, probe("a", planned + late), late=late, run=f"{minute}"), Degraded(), OBJECTIVES
+        )
+        judged += due({"": place}, judged[-1] if judged else None)
+    assert judged == [slot_of(START + 600, 60)]
+    assert place.seen[-1].health is Health.DOWN and "began 1m18s late" in place.seen[-1].why
+
+
+def test_what_is_wrong_with_the_schedule_is_said_although_its_slot_was_judged_before() -> None:
+    place = Place(60.0)
+
+    def round(minute: int, run: str, **more: Any) -> Seen:
+        nonlocal place
+        at = START + 60 * minute
+        place = through_json(remembered(place, taken(at, probe("a", at), run=run, **more), Degraded(), OBJECTIVES))
+        last = due({"": place}, None)[-1]
+        return next(seen for seen in joined({"": place}, last, None) if seen.check == "schedule")
+
+    assert round(1, "second").health is Health.UP
+    round(0, "first", late=50.0, crashed=True)  # its process was killed, and the next round was faster
+    said = round(2, "third")
+    assert said.health is Health.DOWN and "its process died" in said.why
+    assert round(3, "fourth").health is Health.UP
+
+
+def test_what_a_person_has_accepted_during_a_round_stays() -> None:
+    old = {"baseline": {"values": {"x": 1}}, "seen": {"values": {"x": 2}}, "diff": ["x: 1 → 2"]}
+    accepted = {"baseline": {"values": {"x": 2}}, "seen": {"values": {"x": 2}}, "diff": []}
+    found = taken(START, probe("drift", START), baselines={"drift": old}, compared={"drift": old})
+    assert remembered(Place(60.0, baselines={"drift": accepted}), found, Degraded(), OBJECTIVES).baselines == {
+        "drift": accepted
+    }
+    first = remembered(Place(60.0), found, Degraded(), OBJECTIVES)
+    new = {**old, "seen": {"values": {"x": 3}}}
+    found = taken(START, probe("drift", START), baselines={"drift": new}, compared=first.baselines)
+    assert remembered(first, found, Degraded(), OBJECTIVES).baselines == {"drift": new}
 
 
 # ── all locations ────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,6 +178,29 @@ def test_of_three_locations_two_must_find_it_bad() -> None:
     split = joined(places(eu=[(0, DOWN)], us=[(0, UP)]), BASE, None)
     assert split[0].health is Health.UNKNOWN
     assert [seen.check for seen in split[1:]] == ["schedule eu", "schedule us"]
+
+
+def test_one_location_is_no_quorum_where_the_file_asks_for_two() -> None:
+    """The others have not begun yet, or their documents are gone."""
+    alone = places(eu=[(0, DOWN)])
+    assert joined(alone, BASE, Streak(count=2, out_of=3))[0].health is Health.UNKNOWN
+    assert joined(alone, BASE, None)[0].health is Health.DOWN
+
+
+def test_rounds_are_judged_on_when_the_interval_changes() -> None:
+    assert last_judged(slot_of(START, 60), 60.0, 300.0, START) == slot_of(START, 300)
+    assert last_judged(slot_of(START, 300), 300.0, 60.0, START) == slot_of(START, 60)
+    assert last_judged(slot_of(START, 60), None, 60.0, START) == slot_of(START, 60)
+    for nothing in (None, "soon", 1.5):
+        assert last_judged(nothing, 60.0, 60.0, START) is None
+
+
+def test_a_clock_that_was_ahead_does_not_end_the_judging() -> None:
+    ahead = places(eu=[(0, UP), (1, UP), (1440, UP)])["eu"]
+    judged = last_judged(BASE + 1440, 60.0, 60.0, START + 60)
+    assert judged == BASE
+    assert due({"": ahead}, judged, BASE + 1) == [BASE + 1]
+    assert due({"": ahead}, BASE + 1, BASE + 1) == []
 
 
 # ── a day ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,28 +4,20 @@ clock is ours: a minute passes from one round to the next."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
 
 from demo.slack import Slack
-from firstwatch.monitor import Health, Probe
-from firstwatch.redaction import Secret
+from firstwatch.monitor import Health
 from firstwatch.report.round import RoundReport, round_markdown
-from firstwatch.spec import Service
-from tasks import heartbeats, store
+from tasks import heartbeats
 from tasks.accept import NothingToAccept, accept_check
-from tasks.deliver import deliver_outbox
-from tasks.looks import Plainly
-from tasks.monitor import Monitor, give_turn_back, open_transports, take_turn
+from tasks.monitor import give_turn_back, take_turn
 from tasks.samples import read_samples
+from tests.support.rounds import START, Day, monitored
 from tests.support.shop import PASSWORD, DemoShop, demo_shop
-
-LOG = logging.getLogger("test.requests")
-START = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
 @pytest.fixture
@@ -41,87 +33,9 @@ def slack() -> Iterator[Slack]:
         yield running
 
 
-def service(shop: DemoShop, name: str, slack: Slack | None = None, **synthetic: Any) -> Service:
-    bot = {"token": "secret:token", "channel": "releases", "api_url": slack.api_url} if slack else None
-    return Service.model_validate(
-        {
-            "service": name,
-            "base_url": shop.url,
-            "rules": {
-                "requests_per_second": 200,
-                "timeout": "2s",
-                "allow": [
-                    {"request": "POST /auth/token", "because": "a right password creates only a token"},
-                    {"request": "POST /cart", "because": "a cart is not an order"},
-                    {"request": "DELETE /cart/${cart}", "because": "it is the journey's own"},
-                ],
-            },
-            "synthetic": {
-                "every": "1m",
-                "checks": [
-                    {"name": "health", "get": "/health", "expect": ["status == 200"], "retry_delay": "50ms"},
-                    {
-                        "name": "catalogue",
-                        "get": "/products?limit=1",
-                        "expect": ["status == 200"],
-                        "retry_delay": "50ms",
-                        "needs": ["health"],
-                    },
-                ],
-                **synthetic,
-            },
-            "alerts": {"slack": bot} if bot else {},
-        }
-    )
-
-
-class Day:
-    """Rounds of one service, minute by minute."""
-
-    def __init__(self, file: Service, slack: Slack | None = None, location: str = "") -> None:
-        self.file, self.slack, self.location = file, slack, location
-        self.minute = 0
-        self.last: Monitor | None = None
-
-    async def round(self, late: float = 1.0, minute: int | None = None, dies_after: str = "") -> Monitor:
-        """One round, at its minute. `dies_after`: the process ends after look, remember or judge."""
-        planned = START + 60 * (self.minute if minute is None else minute)
-        self.minute += minute is None
-        clock = lambda: planned + late + 1  # noqa: E731
-        async with get_client() as client, open_transports(self.file, LOG, clock) as (transport, outside):
-            monitor = self.last = Monitor(
-                self.file, self.location, planned, planned + late, transport, outside, Plainly(), client, LOG, clock
-            )
-            for step in ("look", "remember", "judge"):
-                await getattr(monitor, step)()
-                if step == dies_after:
-                    return monitor
-            if self.slack is not None:
-                monitor.deliveries = await deliver_outbox(
-                    client, self.file, transport.redactor, self._secret, owner=f"{planned}", clock=clock, store=store
-                )
-            return monitor
-
-    async def rounds(self, number: int) -> None:
-        for _ in range(number):
-            await self.round()
-
-    async def _secret(self, name: str) -> Secret:
-        assert self.slack is not None
-        return Secret(name, self.slack.token)
-
-    def healths(self) -> dict[str, Health]:
-        assert self.last is not None
-        return {seen.check: seen.health for seen in self.last.seen}
-
-    def probe(self, check: str) -> Probe:
-        assert self.last is not None
-        return next(probe for probe in self.last.probes if probe.check == check)
-
-
 def test_an_outage_is_one_thread_opened_and_resolved_once(prefect_api: str, shop: DemoShop, slack: Slack) -> None:
     async def work() -> None:
-        day = Day(service(shop, "outage", slack), slack)
+        day = Day(monitored(shop, "outage", slack), slack)
         await day.rounds(2)
         assert set(day.healths().values()) == {Health.UP} and slack.messages == []
         shop.faults(down=True)
@@ -146,7 +60,7 @@ def test_a_round_that_dies_anywhere_is_taken_again_and_tells_once(
     prefect_api: str, shop: DemoShop, slack: Slack, moment: str
 ) -> None:
     async def work() -> None:
-        day = Day(service(shop, f"dies-{moment}", slack), slack)
+        day = Day(monitored(shop, f"dies-{moment}", slack), slack)
         shop.faults(down=True)
         await day.rounds(2)
         await day.round(minute=2, dies_after=moment)  # the one that opens the alert
@@ -163,7 +77,7 @@ def test_a_round_that_dies_anywhere_is_taken_again_and_tells_once(
 
 def test_two_rounds_at_once_tell_once(prefect_api: str, shop: DemoShop, slack: Slack) -> None:
     async def work() -> None:
-        file = service(shop, "at-once", slack)
+        file = monitored(shop, "at-once", slack)
         shop.faults(down=True)
         day, twin = Day(file, slack), Day(file, slack)
         await day.rounds(2)
@@ -175,7 +89,7 @@ def test_two_rounds_at_once_tell_once(prefect_api: str, shop: DemoShop, slack: S
 
 def test_while_slack_is_away_nothing_is_lost(prefect_api: str, shop: DemoShop, slack: Slack) -> None:
     async def work() -> None:
-        day = Day(service(shop, "away", slack), slack)
+        day = Day(monitored(shop, "away", slack), slack)
         shop.faults(down=True)
         slack.trouble.extend([503] * 40)
         await day.rounds(3)
@@ -220,7 +134,7 @@ def test_a_journey_carries_values_and_cleans_up(prefect_api: str, shop: DemoShop
     }
 
     async def work() -> None:
-        day = Day(service(shop, "journeys", journeys=[journey]))
+        day = Day(monitored(shop, "journeys", journeys=[journey]))
         monitor = await day.round()
         probe = day.probe("fill a cart")
         assert probe.health is Health.DOWN and "see it" in probe.why and probe.warning == ""
@@ -237,7 +151,7 @@ def test_a_journey_carries_values_and_cleans_up(prefect_api: str, shop: DemoShop
 def test_a_change_without_a_release_is_told_and_accepted_with_one_command(prefect_api: str, shop: DemoShop) -> None:
     async def work() -> None:
         drift = {"name": "version page", "get": "/version", "watch": ["json"]}
-        file = service(shop, "drifting", drift=[drift])
+        file = monitored(shop, "drifting", drift=[drift])
         day = Day(file)
         await day.round()
         assert day.healths()["version page"] is Health.UP
@@ -258,7 +172,7 @@ def test_a_change_without_a_release_is_told_and_accepted_with_one_command(prefec
 def test_a_release_may_change_what_must_not_drift(prefect_api: str, shop: DemoShop) -> None:
     async def work() -> None:
         drift = {"name": "version page", "get": "/version", "watch": ["json"], "version": "json.version"}
-        day = Day(service(shop, "released", drift=[drift]))
+        day = Day(monitored(shop, "released", drift=[drift]))
         await day.round()
         shop.deploy("v2")
         await day.round()
@@ -270,7 +184,7 @@ def test_a_release_may_change_what_must_not_drift(prefect_api: str, shop: DemoSh
 
 def test_a_job_that_does_not_call_in_is_down(prefect_api: str, shop: DemoShop) -> None:
     async def work() -> None:
-        day = Day(service(shop, "jobs", heartbeats=[{"name": "backup", "every": "2m", "grace": "1m"}]))
+        day = Day(monitored(shop, "jobs", heartbeats=[{"name": "backup", "every": "2m", "grace": "1m"}]))
         await day.round()
         assert day.healths()["backup"] is Health.UNKNOWN  # it has time left
         async with get_client() as client:
@@ -290,7 +204,7 @@ def test_a_job_that_does_not_call_in_is_down(prefect_api: str, shop: DemoShop) -
 def test_three_locations_vote_and_one_that_sees_nothing_has_no_vote(prefect_api: str, shop: DemoShop) -> None:
     async def work() -> None:
         places = {"names": ["eu", "us", "ap"], "reference": f"{shop.url}/health"}
-        file = service(shop, "voted", locations=places)
+        file = monitored(shop, "voted", locations=places)
         days = {name: Day(file, location=name) for name in ("eu", "us", "ap")}
         shop.faults(down=True)  # nobody reaches its reference either
         for _ in range(4):
@@ -321,7 +235,7 @@ def test_turns_are_taken_one_at_a_time_and_end_by_themselves(prefect_api: str) -
 
 def test_the_metrics_page_reads_what_the_last_rounds_found(prefect_api: str, shop: DemoShop) -> None:
     async def work() -> None:
-        file = service(shop, "metered")
+        file = monitored(shop, "metered")
         await Day(file).round()
         async with get_client() as client:
             samples = await read_samples(client, [file])
