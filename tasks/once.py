@@ -4,6 +4,7 @@ without a Prefect server: nothing is remembered, and nobody is told."""
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
 import time
@@ -12,12 +13,13 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from firstwatch.monitor import Health
+from firstwatch.monitor import Health, Probe
 from firstwatch.report.incident import MARKS
 from firstwatch.report.junit import junit_xml
 from firstwatch.report.round import sentence
 from firstwatch.report.text import plain, show_value
 from firstwatch.rounds import schedule_name
+from tasks.looks import Look, Plainly
 from tasks.opening_monitor import open_once
 from tasks.run import NotVerifiable
 
@@ -41,8 +43,9 @@ def once(
 ) -> int:
     """Take one round of a service's checks, without a Prefect server.
 
-    Exits 0 if every check is up, 1 if one is not (down, slow, or could not be
+    Exits 0 if every check is up, 1 if one is not (down, or it could not be
     judged), 2 if the service file is wrong or the words are, 130 on Ctrl-C.
+    Whether a check has become slow, a single round cannot say.
 
     In CI, after a deploy; and with a report that the CI server reads:
 
@@ -55,30 +58,53 @@ def once(
         return USED_WRONGLY
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
+        if junit is not None:
+            with junit.open("a"):  # before the round: what was found would be lost
+                pass
         code, xml = asyncio.run(_round(service, location))
         if junit is not None:
             junit.write_text(xml, encoding="utf-8")
         return code
     except NotVerifiable as problem:
-        print(problem, file=sys.stderr)
+        print(f"firstwatch: {problem}", file=sys.stderr)
     except OSError as problem:
-        print(f"{junit}: {problem.strerror}", file=sys.stderr)
+        place = f"{problem.filename}: " if problem.filename else ""
+        print(f"firstwatch: {place}{problem.strerror or problem}", file=sys.stderr)
     return USED_WRONGLY
+
+
+class _Telling(Plainly):
+    """Tells of each check when it has ended, in that order. `told` is how each was by its probe alone."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Health] = {}
+
+    async def check(self, look: Look) -> Probe:
+        probe = await super().check(look)
+        self.told[probe.check] = probe.health
+        _tell(probe.check, probe.health, probe.elapsed, probe.warning or probe.why)
+        return probe
+
+
+def _tell(check: str, health: Health, elapsed: float | None, why: str) -> None:
+    time_taken = show_value(elapsed, "seconds")
+    said = plain(f"{check} ({time_taken}) {why}".rstrip(), 1000)
+    print(f"{MARKS[health]} {health:8} {said}", flush=True)
 
 
 async def _round(service: str, location: str) -> tuple[int, str]:
     """The exit code, and the round as JUnit XML."""
     async with open_once(service, location, logging.getLogger("firstwatch.requests")) as monitor:
-        started = time.monotonic()
+        started, telling = time.monotonic(), _Telling()
+        monitor.runner = telling
         await monitor.look()
         await monitor.remember()
         took = time.monotonic() - started
         probes = {probe.check: probe for probe in monitor.probes}
         seen = [each for each in monitor.seen if each.check != schedule_name(location)]
         for each in seen:
-            why = each.warning or (each.why if each.health is not Health.UP else "")
-            time_taken = show_value(probes[each.check].elapsed, "seconds")
-            print(plain(f"{MARKS[each.health]} {each.health:8} {each.check} ({time_taken}) {why}".rstrip(), 1000))
+            if telling.told[each.check] is not each.health:  # this place has no vote
+                _tell(each.check, each.health, probes[each.check].elapsed, each.why)
         for check in monitor.left_out:
             print(plain(f"⚪ left out {check}: it is compared with earlier rounds, and nothing remembers those here"))
         print(plain(monitor.redactor.text(sentence(seen)), 300))
@@ -89,6 +115,9 @@ async def _round(service: str, location: str) -> tuple[int, str]:
 
 def main() -> int:
     """Runs what the words ask for and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a CI machine's letters may be few
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         command, bound, _ = app.parse_args(exit_on_error=False, print_error=True)
     except CycloptsError:

@@ -110,10 +110,18 @@ def open_client(tls: ssl.SSLContext, resolver: Resolver) -> httpx.AsyncClient:
 
 @functools.cache
 def tls_context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
-    """One context a process and setting: making one costs 25 ms. The environment's proxies and CAs do not count."""
+    """One context a process and setting: making one costs 25 ms. The environment's proxies and CAs do not count.
+
+    Raises OSError, which names the file, for a `ca_file` that cannot be read or holds no certificate.
+    """
     if insecure:
         return httpx.create_ssl_context(verify=False, trust_env=False)
-    return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=False)
+    if not ca_file:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as problem:  # ssl names no file
+        raise OSError(problem.errno, problem.strerror or "holds no certificate", ca_file) from None
 
 
 def port_of(url: httpx.URL) -> int:
