@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Failed
 
 from firstwatch.report.text import plain
-from tasks.afterwards import ended, publish, say_alive, tell
+from tasks.afterwards import broken_off, ended, publish, say_alive, tell
 from tasks.opening_monitor import Overlapping, open_monitor
 from tasks.run import NotVerifiable
 
@@ -37,10 +37,12 @@ async def synthetic(service: str, location: str = "") -> State[None]:
     """
     try:
         async with open_monitor(service, location) as monitor:
-            await monitor.look()
-            await monitor.remember()
-            await monitor.judge()
-            await tell(monitor)
+            try:
+                await monitor.look()
+                await monitor.remember()
+                await monitor.judge()
+            finally:  # what earlier rounds have left to be told does not wait for our own faults
+                await tell(monitor)
             await publish(monitor)
             await say_alive(monitor)
             return ended(monitor)
@@ -48,6 +50,8 @@ async def synthetic(service: str, location: str = "") -> State[None]:
         return Cancelled(name="Overlapped", message=plain(str(problem)))
     except NotVerifiable as problem:
         return Failed(name="Unknown", message=plain(f"Nothing could be monitored: {problem}", 3000))
+    except Exception as bug:
+        return broken_off(bug)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -74,6 +76,15 @@ def ended(monitor: Monitor) -> State[None]:
     message = plain(monitor.redactor.text(sentence(monitor.seen, monitor.place.lateness)), 3000)
     well = health in (Health.UP, Health.DEGRADED)
     return Completed(name=NAMES[health], message=message) if well else Failed(name=NAMES[health], message=message)
+
+
+def broken_off(bug: Exception) -> State[None]:
+    """The state of a round that one of our own faults has ended: it says nothing of the service. The fault's text might
+    quote a request, so that the log has only where it happened."""
+    kind = type(bug).__name__
+    where = "".join(traceback.format_tb(bug.__traceback__))
+    get_run_logger().error("The round broke off (%s):\n%s", kind, where)
+    return Failed(name=NAMES[Health.UNKNOWN], message=f"The round broke off ({kind}); its log says where.")
 
 
 async def _publish_page(monitor: Monitor) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from firstwatch.spec import Service
 from firstwatch.units import show_duration
 from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner
-from tasks.monitor import Monitor, keeping_turn, open_transports, take_turn
+from tasks.monitor import Monitor, keeping_turn, leave_word, open_transports, take_turn
 from tasks.opening import MAX_RESTARTS, RESTARTING, read_service
 from tasks.run import NotVerifiable, unharmed
 from tasks.secrets import known_secrets
@@ -41,6 +43,11 @@ async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
         run, key, started = str(flow_run.id), turn_key(spec.service, location), time.time()
         turn = await take_turn(client, key, run, started)
         if not turn.ours:
+            if (await _planned(client, flow_run))[1]:
+                async with unharmed("the next round does not say that this one's process died"):
+                    await leave_word(
+                        client, spec, location, run, "the process of a round died; another was at it since"
+                    )
             times = f"{show_duration(spec.synthetic.time)} of the {show_duration(spec.synthetic.every)} between two"
             raise Overlapping(
                 f"the round before has not ended; {turn.overlapped} cancelled in all. A round has {times} to look"
@@ -112,14 +119,19 @@ async def _tag(client: PrefectClient, flow_run: FlowRun, location: str) -> None:
 
 
 async def _planned(client: PrefectClient, flow_run: FlowRun) -> tuple[float, bool]:
-    """When the round was to begin (Unix seconds), and whether our automations have started it again. A person who asks
-    for it once more asks for now."""
+    """When the round was to begin (Unix seconds), and whether our automations have started it again."""
     given = flow_run.expected_start_time or flow_run.created
     if flow_run.run_count < 2:
         return (given.timestamp() if given else time.time()), False
-    states = await client.read_flow_run_states(flow_run.id)
+    return planned_by(await client.read_flow_run_states(flow_run.id), given, time.time())
+
+
+def planned_by(states: Sequence[State[Any]], given: datetime | None, now: float) -> tuple[float, bool]:
+    """The same of a run that has begun before, by its states, oldest first. A person who asks for it once more asks for
+    now; if that process dies, it was planned for then."""
     scheduled = [state for state in states if state.type is StateType.SCHEDULED]
     if scheduled and scheduled[-1].name != RESTARTING:
-        return time.time(), False
-    first = next((s.state_details.scheduled_time for s in scheduled if s.state_details.scheduled_time), given)
-    return (first.timestamp() if first else time.time()), True
+        return now, False
+    asked = [state.state_details.scheduled_time or state.timestamp for state in scheduled if state.name != RESTARTING]
+    last = asked[-1] if asked else given
+    return (last.timestamp() if last else now), True

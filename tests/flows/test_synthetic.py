@@ -1,0 +1,138 @@
+"""The flow of a round on a real Prefect server, where we ourselves go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Crashed, Late, Pending, Running, Scheduled
+
+from demo.slack import Slack
+from firstwatch.alerting import AlertState, Incident, Notice, NoticeKind, Outbox, Part
+from firstwatch.alerting import outbox as outboxes
+from firstwatch.monitor import Health
+from firstwatch.report.told import Book, written
+from flows.synthetic import synthetic
+from tasks import store
+from tasks.monitor import Monitor, take_turn
+from tasks.opening import RESTARTING
+from tasks.opening_monitor import planned_by
+
+PLANNED = datetime(2026, 1, 1, tzinfo=UTC)
+QUOTED = "Authorization: s3cret"
+
+
+@pytest.fixture
+def slack() -> Iterator[Slack]:
+    with Slack() as running:
+        yield running
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slack: Slack) -> Path:
+    monkeypatch.setenv("FIRSTWATCH_SERVICES", str(tmp_path))
+    monkeypatch.setenv("ONCALL_TOKEN", slack.token)
+    return tmp_path
+
+
+def write(services: Path, name: str, slack: Slack) -> None:
+    file = {
+        "service": name,
+        "base_url": "http://127.0.0.1:9",
+        "synthetic": {
+            "every": "1m",
+            "checks": [{"name": "health", "get": "/health", "expect": ["status == 200"], "retries": 0}],
+        },
+        "alerts": {"slack": {"token": "secret:oncall-token", "channel": "releases", "api_url": slack.api_url}},
+    }
+    (services / f"{name}.yaml").write_text(json.dumps(file))
+
+
+def run(name: str) -> State[Any]:
+    state: State[Any] = asyncio.run(synthetic(name, return_state=True))  # type: ignore[call-overload]
+    return state
+
+
+@pytest.mark.parametrize("step", ["look", "remember", "judge"])
+def test_a_fault_of_ours_is_unknown_quotes_nothing_and_keeps_nobody_from_being_told(
+    prefect_api: str,
+    services: Path,
+    slack: Slack,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    name = f"faulty-{step}"
+    write(services, name, slack)
+    opened = Notice(
+        f"{name}@1/opened/1",
+        NoticeKind.OPENED,
+        name,
+        f"{name}@1",
+        time.time(),
+        (Part("health", Health.DOWN, "status is 503"),),
+        first=True,
+    )
+    waiting = Book(
+        AlertState(name, incident=Incident(f"{name}@1", opened.at, ("health",))), outboxes.add(Outbox(), [opened])
+    )
+
+    async def left_by_an_earlier_round() -> None:
+        async with get_client() as client:
+            await store.change(client, store.alerts_key(name), lambda _: written(None, waiting))
+
+    async def breaks(_: Monitor) -> None:
+        raise ValueError(QUOTED)
+
+    asyncio.run(left_by_an_earlier_round())
+    monkeypatch.setattr(Monitor, step, breaks)
+    with caplog.at_level(logging.DEBUG):
+        state = run(name)
+    assert (state.name, state.message) == ("Unknown", "The round broke off (ValueError); its log says where.")
+    assert QUOTED not in caplog.text and "in breaks" in caplog.text
+    assert [m.words.splitlines()[0] for m in slack.messages if m.thread_ts is None] != []
+
+
+def test_a_round_while_another_one_is_at_it_is_cancelled(prefect_api: str, services: Path, slack: Slack) -> None:
+    write(services, "overlapped", slack)
+
+    async def another() -> None:
+        async with get_client() as client:
+            await take_turn(client, store.turn_key("overlapped", ""), "another", time.time())
+
+    asyncio.run(another())
+    state = run("overlapped")
+    assert state.name == "Overlapped" and "1 cancelled in all" in (state.message or "")
+
+
+# ── when a run that has begun before was to begin ────────────────────────────────────────────────────────────
+
+
+def planned(*states: State[Any]) -> tuple[float, bool]:
+    return planned_by(states, PLANNED, 0.0)
+
+
+def test_a_killed_run_was_planned_for_its_schedule() -> None:
+    cron = Scheduled(scheduled_time=PLANNED)
+    again = Scheduled(name=RESTARTING, scheduled_time=PLANNED + timedelta(minutes=2))
+    late = Late(scheduled_time=PLANNED)
+    assert planned(cron, late, Pending(), Running(), Crashed(), again) == (PLANNED.timestamp(), True)
+    assert planned(cron, Running(), again, Running(), again) == (PLANNED.timestamp(), True)
+
+
+def test_a_run_that_a_person_asks_for_once_more_is_planned_for_then() -> None:
+    cron = Scheduled(scheduled_time=PLANNED)
+    asked = Scheduled(name="AwaitingRetry", scheduled_time=PLANNED + timedelta(hours=5))
+    again = Scheduled(name=RESTARTING)
+    assert planned(cron, Running(), Completed(name="Up"), asked) == (0.0, False)
+    died = planned(cron, Running(), Completed(name="Up"), asked, Running(), Crashed(), again)
+    assert died == ((PLANNED + timedelta(hours=5)).timestamp(), True)
