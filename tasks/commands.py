@@ -70,13 +70,19 @@ def serve_metrics(host: str, port: int) -> int:
 
 def list_services() -> list[Service]:
     """Every service file that can be read, in the folder of FIRSTWATCH_SERVICES; the others are told on stderr."""
-    found = []
+    return read_services()[0]
+
+
+def read_services() -> tuple[list[Service], bool]:
+    """The same, and whether every file could be read."""
+    found, all_read = [], True
     for path in sorted(Path(os.environ.get("FIRSTWATCH_SERVICES", "services")).glob("*.yaml")):
         try:
             found.append(read_service(str(path)))
         except NotVerifiable as problem:
             print(f"left out: {problem}", file=sys.stderr)
-    return found
+            all_read = False
+    return found, all_read
 
 
 def _monitored(service: str) -> Service:

@@ -8,6 +8,7 @@ Prefect keeps events for a week (PREFECT_EVENTS_RETENTION_PERIOD), so a job must
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,8 +24,14 @@ _KEPT = timedelta(days=7)
 
 
 def resource(service: str, name: str) -> str:
-    """The id of the resource whose events are the job's heartbeats: `firstwatch.heartbeat.shop.nightly-backup`."""
-    return f"{EVENT}.{service}.{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"
+    """The id of the resource whose events are the job's heartbeats: `firstwatch.heartbeat.shop.nightly-backup`.
+
+    A name that cannot be read from it is told apart by a digest, or one job would call in for another.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    plain = words.replace("-", " ") == name.replace("-", " ")
+    digest = "" if plain else f"-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    return f"{EVENT}.{service}.{words}{digest}"
 
 
 def event(service: str, name: str, at: float) -> dict[str, Any]:

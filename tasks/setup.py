@@ -22,7 +22,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists
 
 from firstwatch.spec import Service
-from tasks.commands import list_services
+from tasks.commands import read_services
 from tasks.opening import RESTARTING
 from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
@@ -146,19 +146,19 @@ def deploy() -> None:
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=True)
 
 
-async def watch_the_watcher(services: Sequence[Service]) -> None:
+async def watch_the_watcher(services: Sequence[Service], all_read: bool) -> None:
     """Have the server tell when a service's monitor falls silent."""
     async with get_client() as client:
-        for line in await ensure_watchdogs(client, services, load_secret, time.time()):
+        for line in await ensure_watchdogs(client, services, load_secret, time.time(), all_read=all_read):
             print(line)
 
 
 def main() -> None:
-    services = list_services()
+    services, all_read = read_services()
     asyncio.run(ensure_work_pool())
     deploy()
     asyncio.run(ensure_automations(services))
-    asyncio.run(watch_the_watcher(services))
+    asyncio.run(watch_the_watcher(services, all_read))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Who watches the watcher: the Prefect server notices by itself when a service's monitor falls silent, and tells Slack.
 
 Each round ends with the event `firstwatch.round` of the resource `firstwatch.monitor.shop` (with a location,
-`firstwatch.monitor.shop.eu`). An automation of that service expects the next one in time; the server sends the message
+`firstwatch.monitor.shop@eu`). An automation of that service expects the next one in time; the server sends the message
 by itself, as no worker may be left to do so. One silence is one message: the next round that ends arms it again.
 
 The server cannot tell of its own death. For that, `alerts.ping` names a dead-man switch elsewhere.
@@ -9,6 +9,7 @@ The server cannot tell of its own death. For that, `alerts.ping` names a dead-ma
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ class Watched:
 
 
 def monitor_resource(service: str, location: str) -> str:
-    return ".".join(filter(None, ("firstwatch.monitor", service, location)))
+    """The id of the resource whose events say that the monitor lives. A service may have a dot in its name, and none
+    has an @: no monitor speaks for another."""
+    return f"firstwatch.monitor.{service}" + (f"@{location}" if location else "")
 
 
 def watched(service: Service) -> Iterator[Watched]:
@@ -99,14 +102,17 @@ async def ping(url: Secret, timeout: float = 5.0) -> str:
 
 
 async def ensure_watchdogs(
-    client: PrefectClient, services: Sequence[Service], load_secret: LoadSecret, now: float
+    client: PrefectClient, services: Sequence[Service], load_secret: LoadSecret, now: float, *, all_read: bool = True
 ) -> list[str]:
-    """One automation for each monitor, brought up to date; those of monitors that are no more are deleted. What was
-    done comes back, a line each."""
+    """One automation for each monitor, brought up to date; those of monitors that are no more are deleted, unless there
+    are service files that could not be read (`all_read`): theirs are the ones that are needed now. What was done comes
+    back, a line each."""
     lines = []
     wanted = {each.name: (service, each) for service in services for each in watched(service)}
     for standing in await client.read_automations():
-        if standing.name.startswith(_PREFIX) and standing.name not in wanted:
+        if standing.name.startswith(_PREFIX) and standing.name not in wanted and not all_read:
+            lines.append(f"automation {standing.name!r} stays: a service file could not be read, it may be that one's")
+        elif standing.name.startswith(_PREFIX) and standing.name not in wanted:
             await client.delete_automation(standing.id)
             lines.append(f"automation {standing.name!r} deleted: there is no such monitor any more")
     for name, (service, each) in wanted.items():
@@ -173,8 +179,9 @@ async def _notification_block(service: Service, load_secret: LoadSecret) -> UUID
 
 
 def _block_name(service: str) -> str:
-    """As Prefect allows it: small letters, digits, dashes."""
-    return "firstwatch-" + re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-")
+    """As Prefect allows it: small letters, digits, dashes. Services whose names look alike do not share one."""
+    words = re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-")
+    return f"firstwatch-{words}" + ("" if words == service else f"-{hashlib.sha256(service.encode()).hexdigest()[:8]}")
 
 
 def _request(slack: Slack, secret: Secret) -> dict[str, Any]:

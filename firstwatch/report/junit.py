@@ -46,6 +46,8 @@ def _case(service: str, probe: Probe, seen: Seen | None) -> ElementTree.Element:
     )
     slow = seen.why if seen is not None and seen.health is Health.DEGRADED else ""
     kind, why = _problem(probe, slow)
+    if seen is not None and seen.health is Health.UNKNOWN and kind != "error":  # whatever came back, it is no vote
+        kind, why = "error", seen.why
     if kind:
         told = ElementTree.SubElement(case, kind, message=plain(why, _WORDS), type=str(probe.outcome))
         told.text = "\n".join(_attempts(probe))

@@ -19,6 +19,7 @@ MAX_ROWS = 100
 _SIGNS = {Health.UP: "✓", Health.DEGRADED: "~", Health.DOWN: "✗", Health.UNKNOWN: "?"}
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN_ROUNDS = 30
+_WORST = (Health.DOWN, Health.UNKNOWN, Health.DEGRADED, Health.UP)
 _PARTS = ("resolve", "connect", "tls", "processing", "transfer")
 
 
@@ -37,9 +38,10 @@ class RoundReport:
 
 
 def health_of(seen: Sequence[Seen]) -> Health:
-    """The worst that was seen; nothing seen is UNKNOWN."""
+    """The worst that was seen; nothing seen is UNKNOWN. That something is not known is worse than that something else
+    is slow: a round that ends as degraded would be taken for one in which all works."""
     found = {each.health for each in seen}
-    return next((health for health in (*WORST_FIRST[:3], Health.UP) if health in found), Health.UNKNOWN)
+    return next((health for health in _WORST if health in found), Health.UNKNOWN)
 
 
 def headline(report: RoundReport) -> str:

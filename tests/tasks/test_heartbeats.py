@@ -10,6 +10,13 @@ from prefect.client.orchestration import get_client
 from tasks import heartbeats
 
 
+def test_no_job_calls_in_for_another() -> None:
+    assert heartbeats.resource("shop", "nightly backup") == "firstwatch.heartbeat.shop.nightly-backup"
+    assert heartbeats.resource("shop", "nightly-backup") == "firstwatch.heartbeat.shop.nightly-backup"
+    names = ["backup", "Backup", "backup!", "копия", "счёт", "備份", "備份 1", "1", "nightly  backup", "nightly backup"]
+    assert len({heartbeats.resource("shop", name) for name in names}) == len(names)
+
+
 def test_the_last_heartbeat_of_each_job_is_found(prefect_api: str) -> None:
     async def work() -> None:
         now = time.time()

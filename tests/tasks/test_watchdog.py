@@ -94,6 +94,33 @@ def test_without_a_secret_it_says_that_nobody_will_be_told(prefect_api: str, sla
     asyncio.run(work())
 
 
+def test_while_a_service_file_is_broken_its_watch_stays(prefect_api: str, slack: Slack) -> None:
+    """Its monitor cannot take a round, and somebody runs `firstwatch setup`."""
+
+    async def names() -> list[str]:
+        async with get_client() as client:
+            return [a.name for a in await client.read_automations() if "broken" in a.name]
+
+    async def work() -> None:
+        async with get_client() as client:
+            shop, load = service("broken", slack={"webhook": "secret:hook"}), secrets(slack)
+            await watchdog.ensure_watchdogs(client, [shop], load, time.time())  # type: ignore[arg-type]
+            lines = await watchdog.ensure_watchdogs(client, [], load, time.time(), all_read=False)  # type: ignore[arg-type]
+            assert len(await names()) == 1 and any("stays" in line for line in lines)
+            await watchdog.ensure_watchdogs(client, [], load, time.time())  # type: ignore[arg-type]
+            assert await names() == []
+
+    asyncio.run(work())
+
+
+def test_no_monitor_speaks_for_another() -> None:
+    pairs = [("shop", ""), ("shop", "eu"), ("shop.eu", ""), ("shop-eu", ""), ("Shop", "eu"), ("shop_eu", "")]
+    assert len({watchdog.monitor_resource(*pair) for pair in pairs}) == len(pairs)
+    names = ["shop", "Shop", "shop.eu", "shop-eu", "shop_eu"]
+    assert len({watchdog._block_name(name) for name in names}) == len(names)
+    assert watchdog._block_name("shop-eu") == "firstwatch-shop-eu"
+
+
 def test_what_must_be_alive() -> None:
     two = Service.model_validate(
         {"service": "shop", "base_url": "http://x", "synthetic": {"every": "1m", "locations": ["eu", "us"]}}

@@ -52,6 +52,14 @@ def test_what_is_slow_fails_too() -> None:
     assert failure.get("message") == "34 % slower" and found.get("failures") == "1"
 
 
+def test_a_place_that_has_no_vote_passes_and_fails_nothing() -> None:
+    """It cannot reach its own reference."""
+    seen = tuple(Seen(name, Health.UNKNOWN, "eu cannot reach its own reference", AT) for name in ("good", "bad"))
+    found = suite(probe("good", Outcome.PASS), probe("bad", Outcome.FAIL, "no route"), seen=seen)
+    assert (found.get("errors"), found.get("failures")) == ("2", "0")
+    assert {error.get("message") for error in found.iter("error")} == {"eu cannot reach its own reference"}
+
+
 def test_hostile_text_stays_text() -> None:
     why = 'a<b>&"quote" \x00\x1b[31m \ud800 ]]>' + "x" * 5000
     [failure] = suite(probe("x", Outcome.FAIL, why)).iter("failure")
