@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import email.utils
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,17 +72,29 @@ def read_answer(
     wire_bytes: int,
     phases: Phases | None = None,
 ) -> Answer:
-    """The answer with its decoded body. `charset` is the one that the answer names; an unknown one is read as UTF-8."""
+    """The answer with its decoded body. `charset` is the one that the answer names; one that is unknown, or that no
+    text on the web is written in, is read as UTF-8."""
     value, why = None, ""
     try:
         value = parse_json(body)
     except NotJson as not_json:
         why = str(not_json)
+    return Answer(
+        status, headers, _text(body, charset), value, why, elapsed, wire_bytes, cached=cache_of(headers), phases=phases
+    )
+
+
+# Python knows these too. A megabyte of punycode takes an hour; others fail, or make halves of characters.
+_NO_CHARSETS = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"})
+
+
+def _text(body: bytes, charset: str) -> str:
     try:
-        text = body.decode(charset, "replace")
-    except LookupError:
-        text = body.decode("utf-8", "replace")
-    return Answer(status, headers, text, value, why, elapsed, wire_bytes, cached=cache_of(headers), phases=phases)
+        if codecs.lookup(charset).name.replace("_", "-") not in _NO_CHARSETS:
+            return body.decode(charset, "replace")
+    except (LookupError, ValueError):
+        pass
+    return body.decode("utf-8", "replace")
 
 
 def parse_json(body: bytes) -> Any:
@@ -117,8 +131,7 @@ def _finite(text: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise NotJson(f"the body is not JSON: the name {twice[:60]!r} stands twice in one object")
     return found
 
@@ -126,8 +139,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def cache_of(headers: Mapping[str, str]) -> str:
     """How the answer tells that a cache gave it (RFC 9111: Age above 0), or ""."""
     age = headers.get("age", "").strip()
-    if age.isdecimal() and int(age) > 0:
-        return f"Age: {age}"
+    if age.isdecimal() and age.strip("0"):  # as text: it may have more digits than int() reads
+        return f"Age: {age[:20]}"
     for name in ("x-cache", "cf-cache-status"):
         if "hit" in headers.get(name, "").lower():
             return f"{name}: {headers[name][:60]}"

@@ -269,7 +269,7 @@ def _execute(text: str, paths: tuple[Path, ...], values: Mapping[str, Any]) -> A
         _refuse_value(name, values)
     for path in paths:
         found = find(path, values)
-        if isinstance(found, Found) and (where := _out_of_range(found.value)):
+        if isinstance(found, Found) and (where := _out_of_range(found.value)) is not None:
             raise ConditionError(f"{show_path(path)}{where} is a whole number beyond 64 bits, which CEL would round")
     names = {str(path[0]) for path in paths}
     result = run(text, {name: values[name] for name in names & values.keys()})
@@ -308,7 +308,7 @@ def _refuse_value(name: str, values: Mapping[str, Any]) -> None:
 
 
 def _out_of_range(value: Any) -> str | None:
-    return next((w or " " for w, leaf in leaves(value) if isinstance(leaf, int) and leaf not in _INT64), None)
+    return next((w for w, leaf in leaves(value) if isinstance(leaf, int) and leaf not in _INT64), None)
 
 
 def _all_of_nothing(text: str, values: Mapping[str, Any]) -> str:
