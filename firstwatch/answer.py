@@ -84,7 +84,7 @@ def read_answer(
     )
 
 
-# Python knows these too. A megabyte of punycode takes an hour; others fail, or make halves of characters.
+# Python knows these too. A megabyte of punycode takes ten minutes; others fail, or make halves of characters.
 _NO_CHARSETS = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"})
 
 
