@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,6 +16,7 @@ from demo.slack import Slack
 from firstwatch.redaction import Secret
 from firstwatch.spec import Service
 from tasks import watchdog
+from tasks.hooks import LoadSecret
 from tasks.secrets import SecretMissing
 
 
@@ -36,7 +37,7 @@ def service(name: str, **alerts: object) -> Service:
     )
 
 
-def secrets(slack: Slack) -> object:
+def secrets(slack: Slack) -> LoadSecret:
     async def load(name: str) -> Secret:
         known = {"hook": slack.webhook_url, "token": slack.token}
         if name not in known:
@@ -46,38 +47,42 @@ def secrets(slack: Slack) -> object:
     return load
 
 
-@pytest.mark.parametrize("way", ["webhook", "bot"])
 def test_a_silence_is_told_once_and_the_next_one_again(
-    prefect_api: str, slack: Slack, monkeypatch: pytest.MonkeyPatch, way: str
+    prefect_api: str, slack: Slack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By a webhook and by a bot, side by side."""
     monkeypatch.setattr(watchdog, "watched", lambda s: [watchdog.Watched(s.service, "eu", 10.0)])
     bot = {"token": "secret:token", "channel": "releases", "api_url": slack.api_url}
-    alerts = {"slack": {"webhook": "secret:hook"} if way == "webhook" else bot}
-    shop = service(f"shop-{way}", **alerts)
+    shops = [service("webhook", slack={"webhook": "secret:hook"}), service("bot", slack=bot)]
+    load: LoadSecret = secrets(slack)
+
+    def told(shop: Service) -> list[str]:
+        return [m.text for m in slack.messages if f"Nobody watches {shop.service} at eu" in m.text]
 
     async def work() -> None:
         async with get_client() as client:
-            lines = await watchdog.ensure_watchdogs(client, [shop], secrets(slack), time.time())  # type: ignore[arg-type]
-            assert any("created" in line for line in lines), lines
+            lines = await watchdog.ensure_watchdogs(client, shops, load, time.time())
+            assert sum("created" in line for line in lines) == 2, lines
             await asyncio.sleep(6)
             assert slack.messages == []
-            await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
-            await _until(lambda: len(slack.messages) == 1, 40)
-            assert f"Nobody watches shop-{way} at eu" in slack.messages[0].text
+            for shop in shops:
+                await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
+            await _until(lambda: all(len(told(shop)) == 1 for shop in shops), 40)
             assert "silent for 10s" in slack.messages[0].text
             await asyncio.sleep(13)
-            assert len(slack.messages) == 1  # one silence, one message
-            await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
-            await _until(lambda: len(slack.messages) == 2, 40)
-            again = await watchdog.ensure_watchdogs(client, [], secrets(slack), time.time())  # type: ignore[arg-type]
-            assert any("deleted" in line for line in again), again
+            assert len(slack.messages) == 2  # one silence, one message
+            for shop in shops:
+                await watchdog.round_ended(client, shop.service, "eu", "up", time.time())
+            await _until(lambda: all(len(told(shop)) == 2 for shop in shops), 40)
+            again = await watchdog.ensure_watchdogs(client, [], load, time.time())
+            assert sum("deleted" in line for line in again) == 2, again
 
     asyncio.run(work())
 
 
-async def _until(true: object, seconds: float) -> None:
+async def _until(true: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, f"not within {seconds} s"
         await asyncio.sleep(0.2)
 
@@ -86,7 +91,7 @@ def test_without_a_secret_it_says_that_nobody_will_be_told(prefect_api: str, sla
     async def work() -> None:
         async with get_client() as client:
             silent = service("quiet", slack={"webhook": "secret:unknown"})
-            [line] = await watchdog.ensure_watchdogs(client, [silent], secrets(slack), time.time())  # type: ignore[arg-type]
+            [line] = await watchdog.ensure_watchdogs(client, [silent], secrets(slack), time.time())
             assert line.startswith("nobody will be told when the monitor of quiet at eu falls silent")
             assert line.endswith(": secret:unknown has no value")
             assert not [a for a in await client.read_automations() if "quiet" in a.name]
@@ -104,10 +109,10 @@ def test_while_a_service_file_is_broken_its_watch_stays(prefect_api: str, slack:
     async def work() -> None:
         async with get_client() as client:
             shop, load = service("broken", slack={"webhook": "secret:hook"}), secrets(slack)
-            await watchdog.ensure_watchdogs(client, [shop], load, time.time())  # type: ignore[arg-type]
-            lines = await watchdog.ensure_watchdogs(client, [], load, time.time(), all_read=False)  # type: ignore[arg-type]
+            await watchdog.ensure_watchdogs(client, [shop], load, time.time())
+            lines = await watchdog.ensure_watchdogs(client, [], load, time.time(), all_read=False)
             assert len(await names()) == 1 and any("stays" in line for line in lines)
-            await watchdog.ensure_watchdogs(client, [], load, time.time())  # type: ignore[arg-type]
+            await watchdog.ensure_watchdogs(client, [], load, time.time())
             assert await names() == []
 
     asyncio.run(work())
