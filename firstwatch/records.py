@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from firstwatch.found import Found
+from firstwatch.hosts import to_ascii
 from firstwatch.model import Outcome
 from firstwatch.report.text import plain
 from firstwatch.spec.synthetic import Record
@@ -55,7 +56,14 @@ def canonical(type: str, value: str) -> str:
     if type == "TXT":
         text = value.strip()
         return text[1:-1].replace('" "', "") if len(text) > 1 and text[0] == text[-1] == '"' else text
-    return " ".join(word.strip('"').lower().rstrip(".") or "." for word in value.split())
+    return " ".join(_canonical_word(word.strip('"')) for word in value.split())
+
+
+def _canonical_word(word: str) -> str:
+    try:
+        return to_ascii(word) or "."
+    except ValueError:  # it is no name
+        return word.lower().rstrip(".") or "."
 
 
 def judge(record: Record, replies: Sequence[Reply], *, listed: bool, ttl_before: float | None = None) -> Found:

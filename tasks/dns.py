@@ -24,7 +24,7 @@ import dns.rdatatype
 import dns.resolver
 
 from firstwatch.found import Found
-from firstwatch.hosts import is_address, show_host, split_host
+from firstwatch.hosts import is_address, show_host, split_host, to_ascii
 from firstwatch.model import Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.records import Reply, Silence, canonical, judge
@@ -56,7 +56,7 @@ async def probe_record(
     at = clock()
     asked: list[tuple[str, int]] = []
     try:
-        name = dns.name.from_text(record.name)
+        name = dns.name.from_text(to_ascii(record.name))
         asked = [_address(text) for text in resolvers] or system_resolvers(resolv_conf)
         replies = await asyncio.gather(*(_ask(record, name, *each, timeout) for each in asked))
         found = judge(record, replies, listed=bool(resolvers), ttl_before=ttl_before)

@@ -128,6 +128,7 @@ def test_the_facts() -> None:
         ("CNAME", "Shop.CDN.example.", "shop.cdn.example"),
         ("MX", "10  Mail.example.", "10 mail.example"),
         ("SRV", "0 5 443 API.example.", "0 5 443 api.example"),
+        ("CNAME", "Straße.example.", "xn--strae-oqa.example"),
         ("NS", ".", "."),
         ("TXT", '"v=spf1 -all"', "v=spf1 -all"),
         ("TXT", '"v=DKIM1; k=rsa" "; p=AB"', "v=DKIM1; k=rsa; p=AB"),

@@ -20,7 +20,7 @@ ADDRESSES = {(NAME, "A"): [f"{NAME} 300 IN A 192.0.2.1", f"{NAME} 300 IN A 192.0
 
 
 def record(**given: Any) -> Record:
-    return Record(name=NAME, **given)
+    return Record(**{"name": NAME, **given})
 
 
 def probe(asked: Record, *servers: DnsServer | str, timeout: float = 5.0, **given: Any) -> Probe:
@@ -38,6 +38,12 @@ def test_a_name_that_resolves() -> None:
     assert facts == {"rcode": "NOERROR", "ttl": 300, "answers": 2, "authoritative": 1.0}
     assert found.elapsed == found.facts["lookup_seconds"] == found.facts[f"lookup_seconds {server.address}"]
     assert server.seen == [("udp", NAME, "A")]
+
+
+def test_a_name_is_asked_for_as_urls_have_it() -> None:
+    with dns_server(records={("xn--strae-oqa.example", "A"): ["xn--strae-oqa.example. 60 A 192.0.2.1"]}) as server:
+        found = probe(record(name="straße.example"), server)
+    assert (found.outcome, found.check) == (Outcome.PASS, "dns straße.example A"), found.why
 
 
 @pytest.mark.parametrize(

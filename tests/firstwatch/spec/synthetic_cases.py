@@ -266,6 +266,8 @@ SYNTHETIC: list[tuple[str, str, str, str]] = [
     ),
     ("drift: watch", drift("watch: [jsn.a]"), "jsn.a: unknown name jsn", "json?"),
     ("drift: elapsed", drift("watch: [elapsed]"), "elapsed differs from answer to answer", "degraded"),
+    ("drift: elapsed in it", drift("watch: [elapsed < 1.0]"), "elapsed differs from answer to answer", "degraded"),
+    ("drift: always new", drift("version: elapsed"), "elapsed differs from answer to answer", "degraded"),
     ("drift: version", drift("version: '1'"), "1: looks at nothing of the answer", "json.version"),
     ("heartbeat: rare", heartbeat("every: 7d"), "Prefect keeps events for 7 days", "6d at most"),
     ("heartbeat: late", heartbeat("every: 6d, grace: 2d"), "Prefect keeps events for 7 days", "1d at most"),
