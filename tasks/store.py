@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
@@ -26,6 +27,8 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, VariableCreate
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.logging import get_logger
+from pydantic import ValidationError
 
 from firstwatch.model import as_json
 
@@ -33,9 +36,11 @@ KEPT = 3  # versions that stay: a reader that is on its way to an older one find
 TRIES = 20  # at a change that others keep getting ahead of
 _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
-_STALE = 20.0  # seconds after which a version may have been cleared away, and its successor's name be free again
+_STALE = 5.0  # seconds for which no version is cleared away; only after that may the name that we want be free again
 _PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0  # seconds between two questions to a server that is away or busy, doubling
+
+_log = get_logger("firstwatch.store")
 
 T = TypeVar("T")
 Change = Callable[[Any | None], Any]
@@ -66,6 +71,7 @@ class _Version:
     number: int
     variable: str  # its name
     value: Mapping[str, Any]  # `document`, or the id of the `artifact` that holds it; `by` says who wrote it
+    created: float = 0.0  # Unix seconds, by the server's clock
 
 
 async def read(client: PrefectClient, key: str) -> Any | None:
@@ -86,38 +92,68 @@ async def change(client: PrefectClient, key: str, change: Change) -> Any:
             return wanted
         number = versions[0].number + 1 if versions else 1
         if await _create(client, key, number, wanted, began):
-            await _clear_away(client, versions[KEPT - 1 :])
+            await _clear_away(
+                client, [old for old in versions[KEPT - 1 :] if versions[0].created - old.created > _STALE]
+            )
             return wanted
         await asyncio.sleep(random.uniform(0, 0.05) * (tried + 1))
     raise Contended(f"the document {key} was changed by others {TRIES} times in a row")
 
 
 async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], Any | None]:
-    """The versions that are there, newest first, and the newest one's document."""
-    while True:
+    """The versions that are there, newest first, and the newest one's document. One that is damaged, or whose artifact
+    somebody has deleted, is none: who keeps it begins anew."""
+    looked_for = ""
+    for _ in range(TRIES):
         versions = await _versions(client, key)
         if not versions:
             return versions, None
         try:
             return versions, await _document(client, versions[0].value)
-        except httpx.HTTPStatusError as gone:  # cleared away while we were on the way to it: there is a newer one
+        except _Damaged:
+            break
+        except httpx.HTTPStatusError as gone:  # cleared away while we were on the way to it, if there is a newer one
             if gone.response.status_code != httpx.codes.NOT_FOUND:
                 raise
+            if versions[0].variable == looked_for:
+                break
+            looked_for = versions[0].variable
             await asyncio.sleep(0.01)
+    else:
+        raise Contended(f"the document {key} was changed by others {TRIES} times before it could be read")
+    _log.warning("The document %s (%s) cannot be read: it begins anew.", key, versions[0].variable)
+    return versions, None
 
 
 async def _versions(client: PrefectClient, key: str) -> list[_Version]:
     newest_first = {"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED}
     found = await _patiently(client, lambda: client.request("POST", "/variables/filter", json=newest_first))
-    return [_Version(int(v["name"].rpartition("-")[2]), v["name"], v["value"]) for v in found.json()]
+    named = ((v, re.fullmatch(rf"{_name(key)}-(\d+)", v["name"])) for v in found.json())
+    return [_version(v, int(name[1])) for v, name in named if name]
+
+
+def _version(variable: Mapping[str, Any], number: int) -> _Version:
+    value = variable["value"] if isinstance(variable["value"], dict) else {}  # else a person has edited it
+    created = datetime.fromisoformat(variable["created"].replace("Z", "+00:00")).timestamp()
+    return _Version(number, variable["name"], value, created)
+
+
+class _Damaged(Exception):
+    """What is there is no document of ours."""
 
 
 async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
-    if "artifact" not in value:
+    """Raises _Damaged, and httpx.HTTPStatusError 404 where its artifact is gone."""
+    if "document" in value:
         return value["document"]
+    if not isinstance(value.get("artifact"), str):
+        raise _Damaged
     names = {"id": value["artifact"]}
     answer = await _patiently(client, lambda: client.request("GET", "/artifacts/{id}", path_params=names))
-    return json.loads(answer.json()["data"])
+    try:
+        return json.loads(answer.json()["data"])
+    except (TypeError, ValueError):
+        raise _Damaged from None
 
 
 async def _create(client: PrefectClient, key: str, number: int, document: Any, began: float) -> bool:
@@ -144,12 +180,25 @@ async def _create(client: PrefectClient, key: str, number: int, document: Any, b
 async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dict[str, Any]:
     """The variable's value: the document, or the artifact that holds it."""
     value = {"document": document, "by": by}
-    if len(json.dumps(value)) <= _IN_A_VARIABLE:
+    if _fits(value):
         return value
     text = json.dumps(document, allow_nan=False)
     artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
     made = await _patiently(client, lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}
+
+
+def _fits(value: dict[str, Any]) -> bool:
+    """Whether a variable takes it. Besides what is long, Prefect or its database refuse half a character, a NUL, what
+    is nested deep and huge numbers: services answer all of these. An artifact's text has them in plain letters."""
+    text = json.dumps(value)
+    if len(text) > _IN_A_VARIABLE or "\\u0000" in text:
+        return False
+    try:
+        VariableCreate(name="fits", value=value)
+    except ValidationError:
+        return False
+    return True
 
 
 async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:

@@ -64,7 +64,11 @@ def test_what_changes_nothing_writes_nothing(prefect_api: str) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-def test_older_versions_are_cleared_away_long_ones_with_their_artifacts(prefect_api: str, size: int) -> None:
+def test_older_versions_are_cleared_away_long_ones_with_their_artifacts(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(store, "_STALE", 0.0)
+
     async def work(client: PrefectClient) -> None:
         key, long = f"growing {size}", "é" * size
         for n in range(6):
@@ -98,6 +102,8 @@ def test_an_answer_that_was_lost_is_not_taken_for_somebody_elses_write(prefect_a
 def test_a_writer_that_slept_does_not_bring_an_old_version_back(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store, "_STALE", 0.0)  # the others have cleared away by then
+
     async def work(client: PrefectClient) -> None:
         await store.change(client, "slept", lambda _: [0])
         rounds = iter(range(100))
@@ -112,12 +118,69 @@ def test_a_writer_that_slept_does_not_bring_an_old_version_back(
                 first.clear()
                 for _ in range(store.KEPT + 2):  # meanwhile the others go on, and clear away what we had read
                     await store.change(client, "slept", added(next(rounds)))
-                began -= 60
             return await create(client, key, number, document, began)
 
         monkeypatch.setattr(store, "_create", after_a_sleep)
         assert await store.change(client, "slept", slow) == [0, 0, 1, 2, 3, 4, "late"]
         assert await store.read(client, "slept") == [0, 0, 1, 2, 3, 4, "late"]
+
+    run(work)
+
+
+def test_a_writer_that_was_slow_while_others_were_fast_does_not_lose_its_change(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have had time for many versions, but none to clear away the one that is in the way."""
+
+    async def work(client: PrefectClient) -> None:
+        await store.change(client, "fast", lambda _: [0])
+        create, first = store._create, [True]
+
+        async def after_others(client: PrefectClient, key: str, number: int, document: Any, began: float) -> bool:
+            if first:
+                first.clear()
+                for n in range(store.KEPT + 2):
+                    await store.change(client, "fast", added(n))
+            return await create(client, key, number, document, began)
+
+        monkeypatch.setattr(store, "_create", after_others)
+        await store.change(client, "fast", added("slow"))
+        assert await store.read(client, "fast") == [0, 0, 1, 2, 3, 4, "slow"]
+
+    run(work)
+
+
+DEEP: Any = []
+for _ in range(400):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("half", "a\ud800b"), ("nul", "a\x00b"), ("deep", DEEP), ("huge", 10**400), ("emoji", "🔴é")]
+)
+def test_whatever_a_service_answers_can_be_kept(prefect_api: str, name: str, value: Any) -> None:
+    async def work(client: PrefectClient) -> None:
+        for n in range(2):
+            await store.change(client, f"odd {name}", lambda _, n=n: {"n": n, "x": value})
+        assert await store.read(client, f"odd {name}") == {"n": 1, "x": value}
+
+    run(work)
+
+
+def test_a_document_that_is_damaged_or_gone_is_none(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> None:
+        for key, damage in (("gone", None), ("edited", "oops"), ("emptied", {}), ("cut", {"artifact": 7})):
+            await store.change(client, key, lambda _: "long" * 2000)
+            [version] = await store._versions(client, key)
+            if damage is None:
+                names = {"id": version.value["artifact"]}
+                await client.request("DELETE", "/artifacts/{id}", path_params=names)
+            else:
+                names = {"name": version.variable}
+                await client.request("PATCH", "/variables/name/{name}", path_params=names, json={"value": damage})
+            assert await asyncio.wait_for(store.read(client, key), 10) is None
+            assert await store.change(client, key, added(1)) == [1]
+            assert await store.read(client, key) == [1]
 
     run(work)
 
