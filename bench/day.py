@@ -40,7 +40,7 @@ from bench.day_found import Taken, wrong_alerts, wrong_requests, wrong_rounds
 from bench.day_script import Script, minute_of, planned, scripts
 from bench.day_worker import AGAIN, service_file
 from bench.day_world import Fate, Services
-from demo.slack import Slack
+from demo.slack import Posted, Slack
 from demo.stack import SLACK_TOKEN, Process, Stack
 from firstwatch.spec import Service
 from tasks import store
@@ -72,7 +72,7 @@ class Outcome:
     blows: list[dict[str, Any]]
     taken_again: list[Taken]
     expected: list[Incident]
-    messages: int
+    messages: list[Posted]
     problems: list[str]
     states: dict[str, int] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class Outcome:
             "rounds_taken_again": [asdict(each) for each in self.taken_again],
             "incidents": len(self.expected),
             "replies": sum(len(one.replies) for one in self.expected),
-            "slack_messages": self.messages,
+            "slack_messages": len(self.messages),
             "problems": self.problems,
         }
 
@@ -220,7 +220,7 @@ class Replay:
             blows=self.struck,
             taken_again=self.taken,
             expected=expected,
-            messages=len(self.slack.messages),
+            messages=[*self.slack.messages],
             problems=problems,
             states={s: sum(script.states.count(s) for script in self.made) for s in "usd"},
         )
@@ -230,19 +230,20 @@ class Replay:
         return planned(place, one.opened) + self.late[one.service].get(one.opened, 0.0)
 
 
-def blows(seed: int, minutes: int, kills: int) -> list[Blow]:
+def blows(seed: int, minutes: int) -> list[Blow]:
     """In the order in which they fall: a kill at a moment, the server's restart, and a kill at a message."""
     rng, part = random.Random(seed), minutes // 5
-    found = [Blow("kill", part + rng.randrange(part // 2), rng.uniform(0.0, 0.3))]
-    found.append(Blow("restart", 2 * part + rng.randrange(part // 3), rng.uniform(0.0, 0.1)))
-    return [*found, Blow("kill at a message", messages=rng.randint(2, 9))] if kills > 1 else found
+    return [
+        Blow("kill", part + rng.randrange(part // 2), rng.uniform(0.0, 0.3)),
+        Blow("restart", 2 * part + rng.randrange(part // 3), rng.uniform(0.0, 0.1)),
+        Blow("kill at a message", messages=rng.randint(2, 9)),
+    ]
 
 
-def replay(seed: int, services: int, minutes: int, kills: int = 2, all_busy: bool = False) -> Outcome:
+def replay(made: Sequence[Script], falling: Sequence[Blow], all_busy: bool = False) -> Outcome:
     """Raises RuntimeError where a process ends by itself."""
-    made = scripts(seed, services, minutes)
     with tempfile.TemporaryDirectory() as name, Stack(Path(name)) as stack:
-        return Replay(Path(name), stack, made, blows(seed, minutes, kills), all_busy).run()
+        return Replay(Path(name), stack, made, falling, all_busy).run()
 
 
 def main() -> int:
@@ -256,7 +257,7 @@ def main() -> int:
         from bench.day_worker import main as work
 
         return work(options.worker)
-    outcome = replay(options.seed, SERVICES, DAY, all_busy=options.busy)
+    outcome = replay(scripts(options.seed, SERVICES, DAY), blows(options.seed, DAY), options.busy)
     said = outcome.as_json()
     machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
     head = {"seed": options.seed, "services": SERVICES, "hours": DAY // 60, "machine": machine}
