@@ -14,6 +14,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
+from firstwatch.hosts import show_host
 from firstwatch.spec import Service
 from tasks import heartbeats
 from tasks.accept import NothingToAccept, accept_check
@@ -55,13 +56,15 @@ def accept(service: str, check: str) -> int:
 
 def serve_metrics(host: str, port: int) -> int:
     """Serve what the monitors of all services/*.yaml found last, until Ctrl-C."""
+    if not 1 <= port <= 65_535:
+        return _complain(f"{port} is no port: 1 to 65535")
 
     async def read() -> Sequence[Sample]:
         async with get_client() as client:
             return await read_samples(client, list_services())
 
     async def forever() -> int:
-        print(f"http://{host}:{port}/metrics", flush=True)
+        print(f"http://{show_host(host, port, 80)}/metrics", flush=True)
         await serve(read, host, port)
         return FINE
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from firstwatch import drift, heartbeat
 from firstwatch.answer import Answer, NoAnswer
@@ -162,9 +162,12 @@ class Probing:
             if isinstance(answer, NoAnswer):
                 return Probe(watched.name, Kind.DRIFT, target, answer.outcome, answer.why, at)
             kept = self.place.baselines.get(watched.name)
-            baseline = _BASELINE.validate_python(kept["baseline"]) if kept else None
+            baseline = _baseline(kept)
             sight = drift.watched(watched, answer, self.transport.redactor)
             compared = drift.compare(baseline, sight, at)
+            if kept and baseline is None and compared.found.outcome is Outcome.PASS:  # changed or not: nobody knows
+                why = f"its baseline could not be read (damaged, or of another version): {compared.found.why}"
+                compared = replace(compared, found=replace(compared.found, outcome=Outcome.ERROR, why=why))
             # What is seen is kept too, so that a person can accept it as it was shown.
             now = compared.baseline or baseline
             if now is not None:
@@ -229,6 +232,14 @@ class Probing:
             return heartbeat.judge(job, last, since, at).probe(job.name, Kind.HEARTBEAT, "heartbeat", at)
 
         return self._look(job.name, Kind.HEARTBEAT, "heartbeat", take, retries=0)
+
+
+def _baseline(kept: Any) -> drift.Baseline | None:
+    """As it was remembered; None where it was not, or cannot be read any more."""
+    try:
+        return _BASELINE.validate_python(kept["baseline"]) if kept else None
+    except (ValidationError, KeyError, TypeError):
+        return None
 
 
 def _target(request: Request, transport: Transport) -> str:

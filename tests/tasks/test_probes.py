@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from firstwatch.model import Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.rounds import Place
@@ -32,7 +34,12 @@ async def _no_beats(names: Sequence[str]) -> Mapping[str, float | None]:
 
 
 async def look(
-    url: str, log: Lines | None = None, rate: float = 1000, ca_file: str | None = None, **synthetic: Any
+    url: str,
+    log: Lines | None = None,
+    rate: float = 1000,
+    ca_file: str | None = None,
+    baselines: dict[str, Any] | None = None,
+    **synthetic: Any,
 ) -> dict[str, Probe]:
     """What the looks at a service find, one after the other, journeys first."""
     rules = {"timeout": 2, "requests_per_second": rate, "ca_file": ca_file}
@@ -41,10 +48,13 @@ async def look(
     if log is not None:
         logger.addHandler(log)
     async with open_transports(file, logger, time.time) as (transport, outside):
-        place, deadline = Place(60.0), time.monotonic() + 20
-        probing = Probing(file, transport, outside, place, deadline, Plainly(), _no_beats, remembers=False)
+        place, deadline = Place(60.0, baselines=baselines or {}), time.monotonic() + 20
+        probing = Probing(file, transport, outside, place, deadline, Plainly(), _no_beats)
         looks = sorted(probing.looks(), key=lambda each: each.kind is not Kind.JOURNEY)
-        return {each.name: await Plainly().check(each) for each in looks}
+        found = {each.name: await Plainly().check(each) for each in looks}
+        if baselines is not None:
+            baselines.update(probing.baselines)
+        return found
 
 
 def says(body: Any) -> str:
@@ -102,3 +112,17 @@ def test_an_endpoint_has_the_facts_of_its_answer() -> None:
     probe = asyncio.run(go())["health"]
     shown = {"status": 200, "bytes": 16, "uncompressed_bytes": 16, "redirects": 0}
     assert probe.facts == {**shown, "http_version": "HTTP/1.1", "ip_protocol": 4}
+
+
+@pytest.mark.parametrize("damaged", [{"x": 1}, {"baseline": None}, {"baseline": {"digest": 7}}, ["?"]])
+def test_a_baseline_that_cannot_be_read_is_begun_anew_and_said(damaged: Any) -> None:
+    baselines: dict[str, Any] = {"headers": damaged}
+
+    async def go() -> list[Probe]:
+        async with faulty_server() as service:
+            drift = [{"name": "headers", "get": "/ok"}]
+            return [(await look(service.url, baselines=baselines, drift=drift))["headers"] for _ in range(2)]
+
+    first, second = asyncio.run(go())
+    assert first.outcome is Outcome.ERROR and first.why.startswith("its baseline could not be read"), first.why
+    assert second.outcome is Outcome.PASS and second.why.startswith("as it was on "), second.why
