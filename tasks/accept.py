@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from firstwatch import slowness
 from firstwatch.model import as_json
@@ -34,7 +34,10 @@ async def accept_check(client: PrefectClient, service: Service, check: str, now:
     def accepted(kept: Any) -> Any:
         if not kept:
             return kept
-        place = _PLACE.validate_python(kept)
+        try:
+            place = _PLACE.validate_python(kept)
+        except ValidationError:  # the next round begins it anew
+            return kept
         known.update((*place.baselines, *place.histories))
         place, what = _accepted(place, check, now)
         done.extend(what)
@@ -52,7 +55,7 @@ async def accept_check(client: PrefectClient, service: Service, check: str, now:
 
 def _accepted(place: Place, check: str, now: float) -> tuple[Place, list[str]]:
     done = []
-    if (kept := place.baselines.get(check)) is not None:
+    if (kept := place.baselines.get(check)) is not None and "seen" in kept:
         baseline = {**kept, "baseline": kept["seen"], "diff": []}
         place = replace(place, baselines={**place.baselines, check: baseline})
         done.append("what it shows now is the baseline")

@@ -30,6 +30,12 @@ class Delivery(StrEnum):
     UNKNOWN = "unknown"
 
 
+def holds(claimed_at: float | None, now: float) -> bool:
+    """Whether who claimed it then is taken to be alive. A claim that lies far ahead is of a clock that was ahead: if
+    its owner has died, nobody would be told until then."""
+    return claimed_at is not None and abs(now - claimed_at) < CLAIM_LASTS
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A notice that waits. `incidents` are those that it speaks of; `doubt`: an earlier try may have arrived, so look
@@ -44,7 +50,11 @@ class Entry:
     doubt: bool = False
 
     def is_claimed(self, now: float) -> bool:
-        return self.claimed_at is not None and now - self.claimed_at < CLAIM_LASTS
+        return holds(self.claimed_at, now)
+
+    def is_due(self, now: float) -> bool:
+        """Whether its last try was long enough ago; a time that no wait reaches is one of a clock that was ahead."""
+        return not now < self.next_at <= now + 2 * LONGEST_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ def claim(outbox: Outbox, by: str, now: float, most: int = 10) -> tuple[Outbox, 
     for i, entry in enumerate(outbox.entries):
         free = not waited_for.intersection(entry.incidents)
         waited_for.update(entry.incidents)
-        if free and len(mine) < most and not entry.is_claimed(now) and now >= entry.next_at:
+        if free and len(mine) < most and not entry.is_claimed(now) and entry.is_due(now):
             taken = replace(entry, by=by, claimed_at=now, tries=entry.tries + 1)
             entries[i] = replace(taken, doubt=entry.doubt or entry.claimed_at is not None)
             mine.append(entries[i])

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from firstwatch.alerting.outbox import CLAIM_LASTS
+from firstwatch.alerting.outbox import holds
 from firstwatch.alerting.storm import Ledger, Way, ended, settled, storm
 from firstwatch.report.incident import IncidentReport, clock, fingerprint, lasted, names_of, standing
 from firstwatch.report.messages import Message
@@ -129,7 +129,7 @@ def claimed(channel: Channel, policy: Storm, by: str, now: float) -> tuple[Chann
     digest = channel.digest
     if digest is None or not (_news(digest) or is_past(channel)):
         return channel, False
-    if digest.claimed_at is not None and now - digest.claimed_at < CLAIM_LASTS:
+    if holds(digest.claimed_at, now):
         return channel, False
     taken = replace(digest, by=by, claimed_at=now, doubt=digest.doubt or digest.claimed_at is not None)
     return replace(channel, digest=taken), True

@@ -15,10 +15,11 @@ from demo.slack import Slack
 from firstwatch.monitor import Health
 from tasks import monitor as tasks_monitor
 from tasks import store
+from tasks.accept import NothingToAccept, accept_check
 from tasks.monitor import give_turn_back, keeping_turn, leave_word, renew_turn, take_turn
 from tasks.samples import read_samples
 from tests.support.door import door
-from tests.support.rounds import Day, monitored
+from tests.support.rounds import START, Day, monitored
 from tests.support.shop import PASSWORD, DemoShop, demo_shop
 
 
@@ -97,6 +98,22 @@ def test_a_damaged_document_of_the_alerts_is_begun_anew_and_said(
                 "The state of the alerts could not be read: begun anew. What was open may be told again."
             ]
             assert {s.health for s in await read_samples(client, [day.file])} == {Health.DOWN}
+
+    asyncio.run(work())
+
+
+def test_what_a_location_knew_is_begun_anew_where_it_is_damaged(prefect_api: str, shop: DemoShop) -> None:
+    async def work() -> None:
+        day = Day(monitored(shop, "known"))
+        await day.round()
+        async with get_client() as client:
+            await store.change(client, "place known", lambda _: {"every": "often"})
+            with pytest.raises(NothingToAccept, match="none of its checks has shown anything yet"):
+                await accept_check(client, day.file, "health", START)
+            monitor = await day.round()
+            assert len(monitor.notes) == 1 and "begun anew" in monitor.notes[0]
+            assert set(day.healths().values()) == {Health.UP} and monitor.place.rounds == 1
+            assert "usual one" in await accept_check(client, day.file, "health", START + 200)
 
     asyncio.run(work())
 

@@ -48,6 +48,17 @@ def test_what_fails_is_tried_again_after_a_wait_and_what_follows_waits_too() -> 
     assert names(mine) == ["i1 opened"] and (mine[0].tries, mine[0].doubt) == (2, False)
 
 
+def test_a_worker_whose_clock_was_an_hour_ahead_holds_nothing_up() -> None:
+    hour = 3600.0
+    outbox, _ = claim(box(notice(OPENED)), "ahead, and dead since", hour)
+    assert claim(outbox, "me", hour - CLAIM_LASTS + 1)[1] == (), "a little ahead is as good as now"
+    outbox, mine = claim(outbox, "me", 0)
+    assert names(mine) == ["i1 opened"] and mine[0].doubt
+    outbox, mine = claim(box(notice(OPENED)), "ahead", hour)
+    outbox = settle(outbox, mine[0].notice.id, "ahead", Delivery.FAILED, hour)
+    assert names(claim(outbox, "me", 0)[1]) == ["i1 opened"]
+
+
 def test_the_wait_grows_to_a_minute_however_often_it_fails() -> None:
     outbox, now, waits = box(notice(OPENED)), 0.0, []
     for _ in range(60):
