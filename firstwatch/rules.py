@@ -119,13 +119,25 @@ def judge_redirect(
     *,
     rules: Rules,
     base_url: str,
+    began: str = "",
 ) -> Allowed | Refused:
-    """May the redirect from `url` to `target` (absolute) be followed? No body is replayed, no write repeated."""
+    """May the redirect from `url` to `target` (absolute) be followed? No body is replayed, no write repeated.
+
+    `began` is the URL that the file names, where that is not `url`: what lies outside does not choose what the service
+    is asked.
+    """
     if method.upper() not in READS:
         return Refused(f"a redirect of a {method.upper()} is not followed: it would be repeated or changed")
     if urlsplit(url).scheme.lower() == "https" and target.lower().startswith("http:"):
         return Refused("it leads from https down to http")
+    if _is_inside(target, base_url) and not _is_inside(began or url, base_url):
+        return Refused("it leads from elsewhere into the service")
     return judge_request(method, target, headers, None, rules=rules, base_url=base_url)
+
+
+def _is_inside(url: str, base_url: str) -> bool:
+    parts, base = _split(url), _split(base_url)
+    return not isinstance(parts, Refused) and not isinstance(base, Refused) and _authority(parts) == _authority(base)
 
 
 def target_url(base_url: str, path: str) -> str:

@@ -54,6 +54,7 @@ class _Hop:
     check: str
     attempt: int
     came_from: tuple[str, ...] = ()  # redacted URLs
+    began: str = ""  # the first of them, as it is
 
 
 class Transport:
@@ -177,9 +178,11 @@ class Transport:
         if len(hop.came_from) == self._rules.redirects:
             return NoAnswer(Outcome.FAIL, f"redirects more than {self._rules.redirects} times, at last to {shown}")
         headers = rules.headers_for_hop(hop.headers, hop.url, target)
-        verdict = rules.judge_redirect(hop.method, hop.url, target, headers, rules=self._rules, base_url=self._base_url)
-        came_from = (*hop.came_from, self.redactor.url(hop.url))
-        following = replace(hop, url=target, headers=headers, body=b"", came_from=came_from)
+        began, came_from = hop.began or hop.url, (*hop.came_from, self.redactor.url(hop.url))
+        verdict = rules.judge_redirect(
+            hop.method, hop.url, target, headers, rules=self._rules, base_url=self._base_url, began=began
+        )
+        following = replace(hop, url=target, headers=headers, body=b"", came_from=came_from, began=began)
         if isinstance(verdict, Refused):
             why = self.redactor.text(f"redirects to {shown}, which is refused: {verdict.why}")
             self._record(following, self._clock(), wire.Progress(), 0.0, "", why)

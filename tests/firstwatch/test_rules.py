@@ -314,6 +314,17 @@ def test_a_redirect_is_judged_like_a_request() -> None:
     assert "only http and https" in why(redirect("GET", "file:///etc/passwd"))
 
 
+def test_what_lies_outside_does_not_choose_what_the_service_is_asked() -> None:
+    def led(url: str, target: str, began: str = "") -> Allowed | Refused:
+        return judge_redirect("GET", url, target, {}, rules=rules(), base_url=BASE, began=began)
+
+    cdn = "https://cdn.example.com/a"
+    assert "from elsewhere into the service" in why(led(cdn, f"{BASE}/unsubscribe?user=1"))
+    assert "from elsewhere into the service" in why(led(f"{BASE}/b", f"{BASE}/c", began=cdn))
+    assert led(cdn, "https://cdn.example.com/b") == Allowed()
+    assert led(cdn, f"{BASE}/welcome", began=f"{BASE}/login") == Allowed()  # the service has sent us there and back
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a_write_is_never_redirected(method: str) -> None:
     assert "not followed" in why(redirect(method, "https://shop.example.com/auth/token"))

@@ -38,11 +38,12 @@ async def look(
     log: Lines | None = None,
     rate: float = 1000,
     ca_file: str | None = None,
+    redirects: int = 0,
     baselines: dict[str, Any] | None = None,
     **synthetic: Any,
 ) -> dict[str, Probe]:
     """What the looks at a service find, one after the other, journeys first."""
-    rules = {"timeout": 2, "requests_per_second": rate, "ca_file": ca_file}
+    rules = {"timeout": 2, "requests_per_second": rate, "ca_file": ca_file, "redirects": redirects}
     file = Service.model_validate({"service": "shop", "base_url": url, "rules": rules, "synthetic": synthetic})
     logger = logging.Logger("requests")
     if log is not None:
@@ -126,3 +127,16 @@ def test_a_baseline_that_cannot_be_read_is_begun_anew_and_said(damaged: Any) -> 
     first, second = asyncio.run(go())
     assert first.outcome is Outcome.ERROR and first.why.startswith("its baseline could not be read"), first.why
     assert second.outcome is Outcome.PASS and second.why.startswith("as it was on "), second.why
+
+
+def test_a_dependency_does_not_lead_us_into_the_service() -> None:
+    async def go() -> tuple[Probe, list[str]]:
+        async with faulty_server() as service, faulty_server() as elsewhere:
+            to = quote(f"{service.url}/unsubscribe?user=1", safe="")
+            asks = {"name": "mail", "get": f"{elsewhere.url}/redirect?status=302&to={to}", "expect": OK, "retries": 0}
+            found = await look(service.url, redirects=3, dependencies=[asks])
+            return found["mail"], [seen.path for seen in service.seen]
+
+    probe, asked = asyncio.run(go())
+    assert probe.outcome is Outcome.FAIL and "from elsewhere into the service" in probe.why, probe.why
+    assert asked == []
