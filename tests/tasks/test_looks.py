@@ -32,7 +32,7 @@ COURSES: list[tuple[Sequence[Outcome], int, Sequence[Outcome]]] = [  # what is f
 ]
 
 
-def look(finds: Sequence[Outcome], retries: int, left: float = 20.0, **given: Any) -> Look:
+def look(finds: Sequence[Outcome], retries: int, left: float = 60.0, **given: Any) -> Look:
     """A check that finds this, attempt by attempt, and the last of it ever after."""
 
     async def take(n: int) -> Probe:
@@ -56,7 +56,7 @@ def test_what_is_worth_another_attempt(finds: Sequence[Outcome], retries: int, t
 
 def test_task_runs_are_tried_as_often(prefect_api: str) -> None:
     looks = [look(finds, retries, name=f"course {i}") for i, (finds, retries, _) in enumerate(COURSES)]
-    late = look([F], 2, left=1.0, delay=2.0, name="late")
+    late = look([F], 2, left=60.0, delay=90.0, name="late")
 
     @flow(persist_result=False)
     async def taken() -> Any:
