@@ -7,6 +7,9 @@ from firstwatch.model import Outcome, rfc3339
 from firstwatch.spec.synthetic import Heartbeat
 from firstwatch.units import show_duration
 
+NOT_DUE = "not_due"
+"""The fact of a job that need not have called in yet: there is nothing to see of it."""
+
 _CLOCKS_DIFFER = 60.0  # seconds that a job's clock may be ahead of ours
 
 
@@ -24,7 +27,9 @@ def judge(heartbeat: Heartbeat, last_seen: float | None, first_watched: float, n
         if watched <= allowed:
             left = _show(allowed - watched)
             return Found(
-                Outcome.NO_DATA, f"has not called in yet, in the {_show(watched)} that it is watched; {left} left"
+                Outcome.NO_DATA,
+                f"has not called in yet, in the {_show(watched)} that it is watched; {left} left",
+                facts={NOT_DUE: 1.0},
             )
         return Found(Outcome.FAIL, f"never called in, in the {_show(watched)} that it is watched; {rule}")
     facts = {"last_seen_at": last_seen}

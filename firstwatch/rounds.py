@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from firstwatch import slowness
+from firstwatch import heartbeat, slowness
 from firstwatch.alerting import quorum
 from firstwatch.model import Outcome
 from firstwatch.monitor import Health, Kind, Probe, Seen
@@ -117,6 +117,8 @@ def remembered(place: Place, taken: Round, degraded: Degraded, objectives: Objec
     histories, seen = {}, []
     for probe in taken.probes:
         said, histories[probe.check] = _with_speed(probe, place.histories.get(probe.check), degraded, objectives)
+        if heartbeat.NOT_DUE in probe.facts:  # there is nothing to see of it yet
+            continue
         seen.append(_no_vote(said, taken.reference) if taken.reference else said)
     passed = any(vote.slot >= slot and vote.run != taken.run for vote in place.votes)
     own, unsaid = _schedule(taken, place, passed, location)

@@ -292,7 +292,9 @@ class Monitor:
             for slot in due(places, judged, slot_of(now, every)):
                 seen = joined(places, slot, policy.locations, policy.open.after.count)
                 key = f"slot {slot} of {show_duration(every)}"
-                state, notices = alerting.step(book.state, policy, key, seen, needs, self.clock())
+                named = {each.check for each in seen} | book.state.checks.keys()  # a job may have time left until it is
+                watched = {check: parents for check, parents in needs.items() if check in named}
+                state, notices = alerting.step(book.state, policy, key, seen, watched, self.clock())
                 book, judged = replace(book, state=state, outbox=outbox.add(book.outbox, notices)), slot
             for part in book.unread:
                 self._note(f"The {part} of the alerts could not be read: begun anew. What was open may be told again.")

@@ -11,7 +11,6 @@ from firstwatch.alerting import outbox
 from firstwatch.model import CheckResult, Outcome
 from firstwatch.monitor import Health, Seen
 from firstwatch.report.told import read_book, written
-from firstwatch.rounds import schedule_name
 from firstwatch.spec import Service
 from firstwatch.spec.monitored import needs_of
 from tasks import store
@@ -31,12 +30,10 @@ async def share_smoke(run: Run) -> None:
     if not seen:
         return
     now, key = run.clock(), f"smoke {run.release.id}"
-    places = service.synthetic.locations.names if service.synthetic and service.synthetic.locations else [""]
-    needs = {**needs_of(service), **{schedule_name(place): () for place in places}}
 
     def counted(kept: Any) -> Any:
         book = read_book(kept, service.service)
-        state, notices = alerting.step(book.state, service.alerts, key, seen, needs, now)
+        state, notices = alerting.step(book.state, service.alerts, key, seen, needs_of(service), now, partial=True)
         return written(kept, replace(book, state=state, outbox=outbox.add(book.outbox, notices)))
 
     await store.change(run.client, store.alerts_key(service.service), counted)

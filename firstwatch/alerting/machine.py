@@ -25,28 +25,37 @@ _SAYS_OPEN = (*_NEWS, NoticeKind.REOPENED, NoticeKind.REMINDER, NoticeKind.STEAD
 
 
 def step(
-    state: AlertState, policy: Alerts, round_key: str, seen: Sequence[Seen], needs: Needs, now: float
+    state: AlertState,
+    policy: Alerts,
+    round_key: str,
+    seen: Sequence[Seen],
+    needs: Needs,
+    now: float,
+    partial: bool = False,
 ) -> tuple[AlertState, tuple[Notice, ...]]:
     """Apply one round; one that was applied already changes nothing and gives nothing.
 
     `seen` holds the round's results; of a check that has several (rounds that are caught up on), all count, in order,
     and what follows is decided once. A check of `needs` without a result is UNKNOWN. One that neither names is no
-    longer monitored: it is forgotten, and its alert closes.
+    longer monitored: it is forgotten, and its alert closes. A `partial` round leaves all that it has no result of as it
+    was.
     """
     if round_key in state.rounds:
         return state, ()
-    results = _results(seen, needs, now)
+    results = _results(seen, {} if partial else needs, now)
     counted = {
         name: recorded(
             state.checks.get(name, CheckState()), found, maintenance.under(policy.maintenance, name, now) or "", policy
         )
         for name, found in results.items()
     }
-    checks, events = _decided(state, counted, results, policy, needs, now)
+    others = state.checks if partial else {}
+    decided, events = _decided(state, counted, {**others, **counted}, results, policy, needs, now)
+    checks = {**others, **decided}
     events += [_gone(name, check) for name, check in state.checks.items() if name not in checks and check.is_open]
     after = replace(state, checks=checks, rounds=(*state.rounds, round_key)[-ROUNDS_KEPT:])
     after = replace(after, incident=incident_after(after, now))
-    events += _reminded(after, events, policy, results, now)
+    events += [] if partial else _reminded(after, events, policy, results, now)
     return after, told(state, after, events, policy, round_key, now)
 
 
@@ -72,13 +81,15 @@ def _results(seen: Sequence[Seen], needs: Needs, now: float) -> dict[str, list[S
 def _decided(
     before: AlertState,
     counted: Mapping[str, CheckState],
+    known: Mapping[str, CheckState],
     results: Mapping[str, Sequence[Seen]],
     policy: Alerts,
     needs: Needs,
     now: float,
 ) -> tuple[dict[str, CheckState], list[Event]]:
-    """Every check after the round. A child looks at its parents' votes and at their alerts as they were before the
-    round, so that the order in which checks are taken does not matter, and cycles end."""
+    """Every counted check after the round; `known` are all, with their votes. A child looks at its parents' votes and
+    at their alerts as they were before the round, so that the order in which checks are taken does not matter, and
+    cycles end."""
     checks: dict[str, CheckState] = {}
     events: list[Event] = []
     for name, check in counted.items():
@@ -86,7 +97,7 @@ def _decided(
 
         def held(level: Level, name: str = name, check: CheckState = check) -> str:
             under = f"maintenance ({check.maintenance})" if check.maintenance else ""
-            return under or _held_by(level, needs.get(name, ()), name, before, counted)
+            return under or _held_by(level, needs.get(name, ()), name, before, known)
 
         check, found = judged(check, last, policy, held, now)
         checks[name], warning = warned(check, last)

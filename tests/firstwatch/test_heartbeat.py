@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firstwatch.heartbeat import judge
+from firstwatch.heartbeat import NOT_DUE, judge
 from firstwatch.model import Outcome
 from firstwatch.spec.synthetic import Heartbeat
 
@@ -51,7 +51,8 @@ def test_when_a_job_last_called_in(ago: float, outcome: Outcome, why: str) -> No
 )
 def test_a_job_that_never_called_in(watched: float, outcome: Outcome, why: str) -> None:
     found = judge(NIGHTLY, None, NOW - watched, NOW)
-    assert (found.outcome, found.why, dict(found.facts)) == (outcome, why, {})
+    facts = {NOT_DUE: 1.0} if outcome is Outcome.NO_DATA else {}
+    assert (found.outcome, found.why, dict(found.facts)) == (outcome, why, facts)
 
 
 def test_a_call_from_before_it_was_watched_counts() -> None:

@@ -299,3 +299,15 @@ def test_ten_checks_in_trouble_fit_into_a_variable() -> None:
     text = json.dumps(packed(days.state))
     assert len(text) < 4500, len(text)
     assert unpacked(AlertState, json.loads(text)) == days.state
+
+
+def test_a_partial_round_leaves_what_it_has_no_result_of_as_it_was() -> None:
+    needs: dict[str, tuple[str, ...]] = {"a": (), "b": ()}
+    both = [seen("a", "u", START), seen("b", "u", START)]
+    state, _ = step(AlertState("shop"), Alerts(), "round", both, needs, START)
+    before = state.checks["b"]
+    for n in range(5):
+        found = [seen("a", "u", START + n)]
+        state, notices = step(state, Alerts(), f"smoke {n}", found, needs, START + n, partial=True)
+        assert notices == ()
+    assert state.checks["b"] == before and state.checks["a"].results == "uuu"

@@ -38,7 +38,8 @@ from tests.support.reports import HOSTILE
 NOW = 1_795_643_400.0  # 2026-11-25 21:50:00 UTC
 ID = "shop@2026-11-25T21:50:00Z"
 CONTEXT = Context(9, {}, "http://127.0.0.1:4200/runs/flow-run/1", "http://127.0.0.1:4200/artifacts/1")
-DOWN = Part("health", Health.DOWN, "status is 503", NOW - 120, 3, 3, {"threshold": "21d", "status": 503.0, "fingerprint": "ab"})
+FACTS: dict[str, float | str] = {"threshold": "21d", "status": 503.0, "fingerprint": "ab"}
+DOWN = Part("health", Health.DOWN, "status is 503", NOW - 120, 3, 3, FACTS)
 SLOW = Part("search", Health.DEGRADED, "p95 is 1.2 s, usually 300 ms", NOW - 60, 3, 3)
 
 
