@@ -32,6 +32,7 @@ from tasks import slack
 from tasks.digest import Desk, Store, channel_key, mark_of, place_of, place_text, read_channel
 from tasks.slack import Line, LoadSecret, NotDelivered, Sent
 from tasks.slack_doors import Closed, Webhook
+from tasks.store import alerts_key
 
 _MOST = 100  # notices that one round delivers
 _LEAST_TIME = 0.2  # seconds that must be left of a round for another message to be begun
@@ -39,11 +40,6 @@ _LEAST_TIME = 0.2  # seconds that must be left of a round for another message to
 _BY_WEBHOOK_SILENT = (NoticeKind.REOPENED, NoticeKind.IMPROVED, NoticeKind.STEADY)
 _IN_A_STORM_TOLD = (NoticeKind.WORSENED, NoticeKind.REMINDER, NoticeKind.DIGEST)  # the digest's lines say the rest
 T = TypeVar("T")
-
-
-def state_key(service: str) -> str:
-    """The key of the document that holds a service's alerts and their outbox."""
-    return f"alerts {service}"
 
 
 async def deliver_outbox(
@@ -64,7 +60,7 @@ async def deliver_outbox(
     """
     if service.alerts.slack is None:
         return []
-    book = read_book(await store.read(client, state_key(service.service)), service.service)
+    book = read_book(await store.read(client, alerts_key(service.service)), service.service)
     channel = read_channel(await store.read(client, channel_key(service.alerts.slack)))
     if not book.outbox.entries and not book.told and channel.digest is None:
         return []
@@ -102,7 +98,7 @@ class _Round:
         channel_id: str,
     ):
         self.deliveries: list[Delivery] = []
-        self._name, self._key = service.service, state_key(service.service)
+        self._name, self._key = service.service, alerts_key(service.service)
         self._client, self._line, self._owner, self._clock, self._store = client, line, owner, clock, store
         self._urls, self._channel_id = (flow_run_url, report_url), channel_id
         self._by_webhook = isinstance(line.door, Webhook)

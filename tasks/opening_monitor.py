@@ -22,6 +22,7 @@ from tasks.opening import MAX_RESTARTS, RESTARTING, read_service
 from tasks.run import NotVerifiable, unharmed
 from tasks.secrets import known_secrets
 from tasks.store import turn_key
+from tasks.wire import tls_context
 
 
 class Overlapping(Exception):
@@ -75,10 +76,16 @@ def monitored(service: str, location: str) -> Service:
     spec = read_service(service)
     if spec.synthetic is None:
         raise NotVerifiable(f"the service file of {spec.service} has no synthetic section")
-    known = spec.synthetic.locations.names if spec.synthetic.locations else [""]
-    if location not in known:
-        names = ", ".join(filter(None, known)) or "none: leave it out"
-        raise NotVerifiable(f"{location or 'no location'} is none of the locations of {spec.service} ({names})")
+    known = spec.synthetic.locations.names if spec.synthetic.locations else []
+    if location and location not in known:
+        there = f"it has {', '.join(known)}" if known else "it has none: leave it out"
+        raise NotVerifiable(f"{spec.service} is not monitored from a location {location!r}; {there}")
+    if known and not location:
+        raise NotVerifiable(f"{spec.service} is monitored from {', '.join(known)}: say from which of them this is")
+    try:
+        tls_context(spec.rules.ca_file, spec.rules.insecure)
+    except OSError as problem:
+        raise NotVerifiable(f"rules.ca_file: {problem.filename}: {problem.strerror}") from problem
     return spec
 
 

@@ -13,7 +13,8 @@ from firstwatch.monitor import Health, Seen
 from firstwatch.redaction import Redactor, Secret
 from firstwatch.report.model import Delivery
 from firstwatch.report.told import Book, read_book, written
-from tasks.deliver import deliver_outbox, state_key
+from tasks.deliver import deliver_outbox
+from tasks.store import alerts_key
 from tests.support.documents import Documents
 
 UP, SLOW, DOWN, UNKNOWN = Health.UP, Health.DEGRADED, Health.DOWN, Health.UNKNOWN
@@ -69,7 +70,7 @@ class Monitored:
             )
             return written(document, Book(state, outbox.add(book.outbox, notices), book.told))
 
-        await self.world.documents.change(None, state_key(self.name), stepped)
+        await self.world.documents.change(None, alerts_key(self.name), stepped)
 
     async def deliver(self, owner: str = "one") -> list[Delivery]:
         return await deliver_outbox(
@@ -88,7 +89,7 @@ class Monitored:
         return await self.deliver()
 
     async def book(self) -> Book:
-        return read_book(await self.world.documents.read(None, state_key(self.name)), self.name)
+        return read_book(await self.world.documents.read(None, alerts_key(self.name)), self.name)
 
     async def _load(self, name: str) -> Secret:
         await asyncio.sleep(0)

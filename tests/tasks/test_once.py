@@ -68,7 +68,7 @@ def test_a_place_that_cannot_reach_its_reference_has_no_vote(
     ("synthetic", "given", "location", "said"),
     [
         (None, {"smoke": {"checks": [check("a")]}}, "", "the service file of shop has no synthetic section"),
-        ({"checks": [check("a")], "locations": ["eu"]}, {}, "mars", "mars is none of the locations of shop (eu)"),
+        ({"checks": [check("a")], "locations": ["eu"]}, {}, "mars", "not monitored from a location 'mars'; it has eu"),
         ({"checks": [check("a", expect=["statsu == 1"])]}, {}, "", "unknown name statsu"),
         ({"checks": [check("a")]}, {"rules": {"ca_file": "/nope/ca.pem"}}, "", "/nope/ca.pem: No such file"),
     ],
