@@ -128,7 +128,7 @@ def counted(work: Callable[[], int]) -> dict[str, int]:
     send = httpx.AsyncClient.send
 
     async def counting(self: Any, request: httpx.Request, **more: Any) -> httpx.Response:
-        path = urlsplit(str(request.url)).path.split("/")
+        path = [part for part in urlsplit(str(request.url)).path.split("/") if "-" not in part or part == "csrf-token"]
         if "api" in path:
             found[f"{request.method} {'/'.join(path[2:4])}".rstrip("/")] += 1
         return await send(self, request, **more)
@@ -156,11 +156,22 @@ def profiled(work: Callable[[], int]) -> dict[str, float]:
             for (caller, _, _), (_, _, of_it, _) in callers.items():
                 spent[_whose(caller)] += of_it
     total = sum(spent.values())
-    return {whose: round(100 * own / total, 1) for whose, own in sorted(spent.items(), key=lambda each: -each[1])}
+    ordered = sorted(spent.items(), key=lambda each: -each[1])
+    return _grouped({whose: round(100 * own / total, 1) for whose, own in ordered})
 
 
 def _whose(file: str) -> str:
-    return next((whose for part, whose in _WHOSE.items() if part in file), "the rest")
+    """Ours by layer, what is known by its name, and else the package or the module of the standard library."""
+    if (known := next((whose for part, whose in _WHOSE.items() if part in file), None)) is not None:
+        return known
+    _, _, package = file.rpartition("/site-packages/")
+    return package.split("/")[0].removesuffix(".py") if "/site-packages/" in file else Path(file).stem
+
+
+def _grouped(percent: dict[str, float]) -> dict[str, float]:
+    """The largest first, and those of less than one percent as one."""
+    shown = {whose: part for whose, part in percent.items() if part >= 1}
+    return {**shown, "the rest": round(sum(percent.values()) - sum(shown.values()), 1)}
 
 
 def main(way: str, folder: Path) -> int:
