@@ -142,8 +142,10 @@ def test_the_same_endpoint_has_the_same_names_types_labels_and_values(pages: dic
 
 def test_the_same_certificate_has_the_same_fingerprint_and_version(pages: dict[str, Page]) -> None:
     def told(page: Page, name: str, *labels: str) -> dict[str, str]:
-        (series,) = [dict(has) for key, has in page.series if key == name]
-        return {label: series[label] for label in labels}
+        """What all series of that name say: our endpoint's check and our certificate's say the same."""
+        found = [{label: dict(has)[label] for label in labels} for key, has in page.series if key == name]
+        assert found and all(each == found[0] for each in found)
+        return found[0]
 
     for name, *labels in (
         ("probe_ssl_last_chain_info", "fingerprint_sha256", "issuer", "subject"),

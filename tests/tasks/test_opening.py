@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from firstwatch.spec import Service, load_or_raise
-from tasks.opening import _filled, _secret_names
+from tasks.opening import _filled
 from tasks.run import NotVerifiable
+from tasks.secrets import _secret_names
 
 FILE = """
 service: shop
