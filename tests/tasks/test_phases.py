@@ -26,6 +26,9 @@ def there(phases: Phases) -> set[str]:
     return {part for part in PARTS if getattr(phases, part) is not None}
 
 
+BUSY = 0.25  # seconds that a busy machine may add; less than any of the waits that are looked for
+
+
 def add_up(found: Answer | NoAnswer | Attempt) -> Phases:
     """The phases, which come to what the request took."""
     assert found.phases is not None
@@ -76,8 +79,8 @@ def test_an_address_that_is_known_is_not_looked_up_again() -> None:
 def test_a_slow_part_is_told_from_the_others(path: str, part: str) -> None:
     async def test(w: World) -> None:
         phases = add_up(await w.attempt("status == 200", get=path))
-        assert getattr(phases, part) == pytest.approx(0.3, abs=0.1)
-        assert phases.total - getattr(phases, part) < 0.1
+        assert 0.29 < getattr(phases, part) < 0.3 + BUSY
+        assert phases.total - getattr(phases, part) < BUSY
         (record,) = w.transport.records
         assert record.phases == phases
         assert json.loads(w.log.lines[0])["phases"][part] == getattr(phases, part)
@@ -104,8 +107,8 @@ def test_a_slow_handshake_is_told_from_the_others(tmp_path: Path) -> None:
     answer = through_a_door(0.3, 5, *certificate(tmp_path))
     phases = add_up(answer)
     assert isinstance(answer, Answer)
-    assert phases.tls == pytest.approx(0.3, abs=0.1)
-    assert phases.total - phases.tls < 0.1
+    assert 0.29 < phases.tls < 0.3 + BUSY
+    assert phases.total - phases.tls < BUSY
 
 
 def test_a_handshake_that_does_not_end_has_the_time_so_far(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_a_handshake_that_does_not_end_has_the_time_so_far(tmp_path: Path) -> No
     assert "the TLS handshake did not end" in hung.why
     phases = add_up(hung)
     assert there(phases) == {"resolve", "connect", "tls"}
-    assert phases.tls == pytest.approx(0.4, abs=0.1)
+    assert 0.35 < phases.tls < 0.4 + BUSY
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_what_hangs_has_the_time_so_far_in_the_part_where_it_hangs(path: str, hu
     async def test(w: World) -> None:
         phases = add_up(await w.attempt("status == 200", get=path))
         assert there(phases) == parts
-        assert getattr(phases, hung) == pytest.approx(LIMIT, abs=0.2)
+        assert getattr(phases, hung) == pytest.approx(LIMIT, abs=BUSY)
 
     run(test)
 
@@ -177,9 +180,9 @@ def test_hops_add_up() -> None:
             {"resolve", "connect", "processing", "transfer"},
             {"processing", "transfer"},
         )
-        assert phases.processing == pytest.approx(0.2, abs=0.1)
+        assert 0.19 < phases.processing < 0.2 + BUSY
         hung = add_up(await w.send(get="/redirect?status=302&to=/hang"))
-        assert hung.processing == pytest.approx(LIMIT, abs=0.2)
+        assert hung.processing == pytest.approx(LIMIT, abs=BUSY)
 
     run(test, redirects=1)
 
@@ -190,7 +193,7 @@ def test_the_clock_of_the_phases_stands_still_while_the_budget_waits() -> None:
         await w.send(get="/ok")
         answer = await w.send(get="/ok")
         assert time.monotonic() - started > 0.2
-        assert add_up(answer).total < 0.1
+        assert add_up(answer).total < BUSY
 
     run(test, requests_per_second=4)
 
