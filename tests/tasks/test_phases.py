@@ -26,7 +26,7 @@ def there(phases: Phases) -> set[str]:
     return {part for part in PARTS if getattr(phases, part) is not None}
 
 
-BUSY = 0.25  # seconds that a busy machine may add; less than any of the waits that are looked for
+BUSY = 0.25  # seconds that a busy machine may add
 
 
 def add_up(found: Answer | NoAnswer | Attempt) -> Phases:
