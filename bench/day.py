@@ -47,7 +47,7 @@ from tasks import store
 from tasks.store import alerts_key, place_key, turn_key
 
 SEED, SERVICES, DAY = 20261125, 20, 24 * 60
-PATIENCE = 3000.0  # seconds that a replay may take at most
+PATIENCE = 3 * 3600.0  # seconds that a replay may take at most; `--busy` needs two hours
 SETTLES = 1.5  # seconds: what a killed process had asked for last may still be done
 RESULT = Path(__file__).with_suffix(".json")
 

@@ -46,8 +46,10 @@ class Services:
         try:
             yield self
         finally:
+            asyncio.run_coroutine_threadsafe(_end_all(), loop).result(5)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5)
+            loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         by_name = {script.service: script for script in self.scripts}
@@ -71,6 +73,14 @@ class Services:
         self.asked[script.service, minute] += 1
         self.seen(minute)
         return script.states[minute]
+
+
+async def _end_all() -> None:
+    """Connections that are still open are somebody's task."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 class Fate:

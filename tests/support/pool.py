@@ -20,7 +20,7 @@ class Pool:
 
     def __init__(self, stack: Stack, name: str, kind: str = "firstwatch", flows: str = "tests/support/worker_flows.py"):
         self.stack, self.name, self.flows = stack, name, flows
-        self.http = httpx.Client(base_url=stack.api_url, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=stack.api_url, timeout=90, trust_env=False)
         self._deployments: dict[str, str] = {}
         self.post("work_pools/", name=name, type=kind)
 
