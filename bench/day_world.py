@@ -62,8 +62,8 @@ class Services:
                     await asyncio.sleep(SLOW_ANSWER)
                 writer.write(_ANSWERS[state != DOWN])
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the other side has gone, or the day is over
         finally:
             writer.close()
 
