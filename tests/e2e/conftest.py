@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,18 +32,6 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         stack.pause_schedules()  # the shop of services/shop.yaml is not here
         stack.worker()
         yield Production(stack, slack, prometheus, lost)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def watching(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Any] | None]:
-    """The monitoring scenario takes minutes of waiting: it runs beside all others, where it is asked for."""
-    if not any(item.path.name == "test_watching.py" for item in request.session.items):
-        yield None
-        return
-    from tests.e2e.test_watching import watching_in_background
-
-    with watching_in_background(tmp_path_factory.mktemp("watching")) as future:
-        yield future
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,15 @@
 """Monitoring on real parts, for some minutes: the schedule of prefect.yaml, a worker, an outage, a Prefect server that
 is killed and comes back, and a worker that is killed and does not.
 
-It has a stack of its own, and runs beside the other end-to-end tests from their beginning.
+It has a stack of its own, and takes some six minutes, most of them waiting.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +69,6 @@ class Seen:
 class Watching:
     def __init__(self, home: Path) -> None:
         self.stack, self.slack, self.seen = Stack(home), Slack(), Seen()
-        self.called_off = threading.Event()
 
     def play(self) -> Seen:
         with self.slack, self.stack:
@@ -132,7 +128,6 @@ class Watching:
     def _until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
         while not true():
-            assert not self.called_off.is_set(), "called off"
             assert time.monotonic() < end, f"{what} did not come within {seconds:.0f} s: {self._state()}"
             time.sleep(1)
 
@@ -152,8 +147,8 @@ class Watching:
 
 
 @pytest.fixture(scope="module")
-def seen(watching: Future[Seen]) -> Seen:
-    return watching.result()
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return Watching(tmp_path_factory.mktemp("watching")).play()
 
 
 def test_every_check_and_step_is_a_task_run(seen: Seen) -> None:
@@ -191,15 +186,3 @@ def test_no_round_is_lost_without_a_word(seen: Seen) -> None:
 
 def test_the_page_says_how_it_is(seen: Seen) -> None:
     assert "shop" in seen.page and "look around" in seen.page and "took" in seen.page
-
-
-@contextmanager
-def watching_in_background(home: Path) -> Iterator[Future[Seen]]:
-    """In a thread of its own; where nobody has waited for its end, it is called off, and its processes are stopped."""
-    scenario = Watching(home)
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(scenario.play)
-        try:
-            yield future
-        finally:
-            scenario.called_off.set()
