@@ -39,7 +39,7 @@ AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
 _AFTERWARDS = 40.0  # seconds that a round may take beyond its looking, to begin, to remember and to tell
 
 
-def restart_automations(longest_round: float = 60.0) -> list[Automation]:
+def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> list[Automation]:
     """A crashed run is scheduled again, and so is one whose process fell silent; one that never started has crashed.
 
     They are proactive: a reactive trigger on the same events fires twice. Proactive triggers cannot expect
@@ -72,7 +72,7 @@ def restart_automations(longest_round: float = 60.0) -> list[Automation]:
         )
 
     started = {"prefect.flow-run.Pending", "prefect.flow-run.Running"}
-    return [
+    automations = [
         on_silence(
             "firstwatch: go on after a crash",
             [RELEASES, MONITORS],
@@ -96,18 +96,6 @@ def restart_automations(longest_round: float = 60.0) -> list[Automation]:
             ),
         ),
         on_silence(
-            "firstwatch: a monitor's round has not ended",
-            [MONITORS],
-            after={"prefect.flow-run.Running"},
-            expect=ENDED | ENDED_OURS,
-            within=timedelta(seconds=longest_round + _AFTERWARDS),
-            action=ChangeFlowRunState(
-                state=StateType.SCHEDULED,
-                name=RESTARTING,
-                message="It had not ended when the longest round would have; a new process goes on.",
-            ),
-        ),
-        on_silence(
             "firstwatch: a run that never started has crashed",
             [RELEASES, MONITORS],
             after={"prefect.flow-run.Pending"},
@@ -116,6 +104,22 @@ def restart_automations(longest_round: float = 60.0) -> list[Automation]:
             action=ChangeFlowRunState(state=StateType.CRASHED, message="Pending for 60 seconds without starting."),
         ),
     ]
+    if monitors:  # each automation costs the server some of every event
+        automations.append(
+            on_silence(
+                "firstwatch: a monitor's round has not ended",
+                [MONITORS],
+                after={"prefect.flow-run.Running"},
+                expect=ENDED | ENDED_OURS,
+                within=timedelta(seconds=longest_round + _AFTERWARDS),
+                action=ChangeFlowRunState(
+                    state=StateType.SCHEDULED,
+                    name=RESTARTING,
+                    message="It had not ended when the longest round would have; a new process goes on.",
+                ),
+            )
+        )
+    return automations
 
 
 async def ensure_work_pool() -> None:
@@ -129,7 +133,7 @@ async def ensure_work_pool() -> None:
 
 async def ensure_automations(services: Sequence[Service]) -> None:
     rounds = [service.synthetic.time for service in services if service.synthetic is not None]
-    for wanted in restart_automations(max(rounds, default=60.0)):
+    for wanted in restart_automations(max(rounds, default=60.0), monitors=bool(rounds)):
         try:
             existing = await Automation.aread(name=wanted.name)
         except ValueError:

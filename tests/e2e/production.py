@@ -89,7 +89,7 @@ class Result:
 class Production:
     """Everything shared by the scenarios; they run side by side, at most `at_once` of them."""
 
-    def __init__(self, stack: Stack, slack: Slack, prometheus: Process, lost: Process, at_once: int = 4):
+    def __init__(self, stack: Stack, slack: Slack, prometheus: Process, lost: Process, at_once: int = 3):
         self.stack, self.slack, self.lost = stack, slack, lost
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = threading.Semaphore(at_once)
