@@ -9,14 +9,16 @@ import pytest
 from demo.slack import Slack
 from demo.stack import Stack
 from tests.e2e.production import PLANTED, Production
+from tests.support.postgres import postgres
 
 
 @pytest.fixture(scope="session")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     slack = Slack()
     threading.Thread(target=slack.serve, daemon=True).start()
-    with Stack(tmp_path_factory.mktemp("production")) as stack:
+    with postgres() as database, Stack(tmp_path_factory.mktemp("production")) as stack:
         stack.env.update(
+            PREFECT_SERVER_DATABASE_CONNECTION_URL=database.url,
             SHOP_SMOKE_PASSWORD=PLANTED,
             SHOP_ACCOUNT_PASSWORD=PLANTED,
             SHOP_ROLLBACK_SECRET=PLANTED,
@@ -33,7 +35,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         stack.setup()
         stack.pause_schedules()  # the shop of services/shop.yaml is not here
         stack.worker()
-        yield Production(stack, slack, prometheus, lost)
+        yield Production(stack, database, slack, prometheus, lost)
 
 
 @pytest.fixture(scope="session")

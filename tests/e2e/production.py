@@ -1,4 +1,4 @@
-"""A small production to test in: a Prefect server and worker, a Prometheus, a Slack, and a shop for each scenario.
+"""A small production to test in: a Prefect server on PostgreSQL, a worker, a Prometheus, a Slack; a shop a scenario.
 
 A scenario deploys v2 of its own shop with faults, has it verified as CI would, and keeps all that came of it.
 """
@@ -19,6 +19,7 @@ import httpx
 
 from demo.slack import Posted, Slack
 from demo.stack import Process, Shop, Stack
+from tests.support.postgres import Postgres
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")  # a crashed run of ours is scheduled again
 WINDOW = [
@@ -89,8 +90,10 @@ class Result:
 class Production:
     """Everything shared by the scenarios; they run side by side, at most `at_once` of them."""
 
-    def __init__(self, stack: Stack, slack: Slack, prometheus: Process, lost: Process, at_once: int = 3):
-        self.stack, self.slack, self.lost = stack, slack, lost
+    def __init__(
+        self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process, at_once: int = 4
+    ):
+        self.stack, self.database, self.slack, self.lost = stack, database, slack, lost
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = threading.Semaphore(at_once)
         self._setting_up = threading.Lock()
