@@ -1,0 +1,232 @@
+"""A real worker process on a real Prefect server: what its runs do to it, and what is done to them.
+
+All runs are started at once, and each test waits for its own.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from demo.stack import Stack
+from tests.support.pool import Pool, Worker
+
+MANY = 20
+WORKER = "the-worker"
+NARROW = ("--work-queue", "narrow", "--limit", "2")
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def pool(prefect_stack: Stack) -> Pool:
+    return Pool(prefect_stack, "in-process")
+
+
+@pytest.fixture(scope="module")
+def starting(pool: Pool) -> Iterator[tuple[Worker, Worker]]:
+    """The worker of most tests, and one for another queue that ends in the course of its test."""
+    pool.post(f"work_pools/{pool.name}/queues", name="narrow")
+    worker = Worker(pool, WORKER, "--work-queue", "default")
+    leaving = Worker(pool, "leaving", *NARROW, FIRSTWATCH_WORKER_DRAIN_SECONDS="4")
+    try:
+        yield worker, leaving
+    finally:
+        worker.process.stop(30)
+        leaving.process.stop()
+
+
+@pytest.fixture(scope="module")
+def runs(pool: Pool, starting: tuple[Worker, Worker]) -> dict[str, str]:
+    """The runs that the tests look at, by what they are to show."""
+    beating = pool.deploy("waits", name="beats", job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}})
+    elsewhere = pool.deploy("waits", name="elsewhere", path="/somewhere/else")
+    return {
+        "beats": pool.start_of(beating, number=77, seconds=33),
+        **{f"many {n}": pool.start("waits", number=n, seconds=6) for n in range(MANY)},
+        **{how: pool.start("fails", how=how) for how in ("exit", "interrupt", "exit of its own task", "an error")},
+        "hangs": pool.start("hangs"),
+        "stubborn": pool.start("hangs", stubborn=True),
+        "steps": pool.start("steps"),
+        "superseded": pool.start("hangs"),
+        "parks": pool.start("parks"),
+        "flaky": pool.start("flaky"),
+        "too slow": pool.start("too_slow"),
+        "synchronous": pool.start("synchronous"),
+        "elsewhere": pool.start_of(elsewhere),
+    }
+
+
+@pytest.fixture(scope="module")
+def worker(runs: dict[str, str], starting: tuple[Worker, Worker]) -> Worker:
+    return starting[0].ready()
+
+
+def test_many_runs_at_once_each_in_a_context_of_its_own(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    many = [pool.wait(runs[f"many {n}"]) for n in range(MANY)]
+    assert [run["state"]["name"] for run in many] == ["Completed"] * MANY
+    assert [run["name"] for run in many] == [f"waits {n}" for n in range(MANY)]
+    together = min(run["end_time"] for run in many)
+    assert sum(run["start_time"] < together for run in many) > MANY / 2, "they ran one after the other"
+
+
+def test_logs_are_the_runs_own_and_the_code_is_loaded_once(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    loads = set()
+    for n in (0, 1, 2):
+        pool.wait(runs[f"many {n}"])
+        said = re.findall(r"number (\d+), code (\d+)", "\n".join(pool.logs(runs[f"many {n}"], seconds=5)))
+        assert {number for number, _ in said} == {str(n)}
+        loads |= {code for _, code in said}
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize("how", ["exit", "interrupt", "exit of its own task"])
+def test_a_run_that_would_end_its_process_ends_alone(
+    how: str, pool: Pool, runs: dict[str, str], worker: Worker
+) -> None:
+    assert pool.wait(runs[how])["state"]["type"] == "CRASHED"
+    assert pool.wait(runs["many 3"])["state"]["type"] == "COMPLETED"
+    assert worker.process.alive()
+
+
+def test_an_error_fails_its_run(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    assert pool.wait(runs["an error"])["state"]["type"] == "FAILED"
+
+
+def test_who_blocks_the_loop_is_named_with_the_place(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    lag = worker.metric("firstwatch_worker_loop_lag_seconds_sum")
+    blocking = pool.start("blocks", seconds=2.5)
+    assert pool.wait(blocking)["state"]["name"] == "Completed"
+    assert pool.wait(pool.start("waits", number=5))["state"]["name"] == "Completed"
+    assert f"blocked for 1 s by flow run blocks ({blocking})" in re.sub(r"\s+", " ", worker.log)
+    assert "_hold_everybody_up" in worker.log
+    assert worker.metric("firstwatch_worker_loop_lag_seconds_sum") > lag + 2
+
+
+def test_a_cancelled_run_ends_within_seconds(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    pool.wait(runs["hangs"], "RUNNING")
+    pool.set_state(runs["hangs"], "CANCELLING", "Cancelling")
+    asked = time.monotonic()
+    run = pool.wait(runs["hangs"])
+    assert run["state"]["name"] == "Cancelled"
+    assert time.monotonic() - asked < 6
+    assert pool.states(runs["hangs"]) == ["Scheduled", "Pending", "Running", "Cancelling", "Cancelled"]
+    assert "its cancellation hook ran" in worker.log
+
+
+def test_a_run_that_takes_no_for_an_answer_is_asked_again(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    pool.wait(runs["stubborn"], "RUNNING")
+    pool.set_state(runs["stubborn"], "CANCELLING", "Cancelling")
+    assert pool.wait(runs["stubborn"])["state"]["name"] == "Cancelled"
+
+
+def test_a_run_that_parks_itself_is_entered_again(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    run = pool.wait(runs["parks"])
+    assert (run["state"]["name"], run["run_count"]) == ("Completed", 2)
+    assert "Waiting T+2s" in pool.states(runs["parks"])
+
+
+def test_a_run_that_is_suspended_leaves_and_comes_back(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    pool.wait(runs["steps"], "RUNNING")
+    pool.set_state(runs["steps"], "PAUSED", "Suspended", pause_reschedule=True, pause_timeout="2100-01-01T00:00:00Z")
+    until = time.monotonic() + 15
+    while not worker.metric("firstwatch_worker_runs_ended_total", flow="steps", state="Suspended"):
+        assert time.monotonic() < until, "it goes on, suspended or not"
+        time.sleep(0.2)
+    pool.post(f"flow_runs/{runs['steps']}/resume")
+    assert pool.wait(runs["steps"])["state"]["name"] == "Completed"
+    assert pool.states(runs["steps"]).count("Running") == 2
+
+
+def test_a_run_that_was_taken_for_dead_makes_room(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    """As an automation schedules it when its heartbeats got lost: the old attempt leaves, and says nothing more."""
+    pool.wait(runs["superseded"], "RUNNING")
+    pool.set_state(runs["superseded"], "SCHEDULED", "Restarting", force=True, scheduled_time=_now())
+    run = pool.wait(runs["superseded"])
+    assert (run["state"]["name"], run["run_count"]) == ("Completed", 2)
+    assert not {"Crashed", "Cancelled"} & set(pool.states(runs["superseded"]))
+
+
+def test_retries_are_kept(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    run = pool.wait(runs["flaky"])
+    assert (run["state"]["name"], run["run_count"]) == ("Completed", 3)
+
+
+def test_a_time_limit_is_kept(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    assert pool.wait(runs["too slow"])["state"]["name"] == "TimedOut"
+
+
+@pytest.mark.parametrize(
+    ("which", "why"), [("synchronous", "is not `async def`"), ("elsewhere", "its code lies in /somewhere/else")]
+)
+def test_what_needs_a_process_of_its_own_says_so(
+    which: str, why: str, pool: Pool, runs: dict[str, str], worker: Worker
+) -> None:
+    state = pool.wait(runs[which])["state"]
+    assert state["type"] == "CRASHED" and why in state["message"], state
+
+
+def test_the_worker_says_how_it_is(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    pool.wait(runs["many 0"])
+    assert httpx.get(f"{worker.url}/healthz", trust_env=False).text == "ok\n"
+    assert httpx.get(f"{worker.url}/elsewhere", trust_env=False).status_code == 404
+    assert worker.metric("firstwatch_worker_runs_started_total", flow="waits") >= MANY
+    assert worker.metric("firstwatch_worker_runs_ended_total", flow="waits", state="Completed") >= 1
+    assert worker.metric("firstwatch_worker_run_late_seconds_count") >= MANY
+    assert worker.metric("firstwatch_worker_loop_lag_seconds_count") > 5
+
+
+def test_a_worker_keeps_its_limit_and_leaves_what_does_not_end_to_the_next(
+    pool: Pool, starting: tuple[Worker, Worker]
+) -> None:
+    waits = pool.deploy("waits", name="narrow", work_queue_name="narrow")
+    hangs = pool.deploy("hangs", name="narrow", work_queue_name="narrow")
+    leaving = starting[1].ready()
+    few = [pool.start_of(waits, number=n, seconds=1) for n in range(5)]
+    pool.wait(few[0], "RUNNING")
+    until = time.monotonic() + 15
+    while not (waiting := leaving.metric("firstwatch_worker_runs_waiting")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert waiting > 0
+    over = [pool.wait(run) for run in few]
+    for run in over:
+        assert sum(o["start_time"] <= run["start_time"] < o["end_time"] for o in over) <= 2
+
+    lasting, short = pool.start_of(hangs), pool.start_of(waits, number=9, seconds=2)
+    for run in (lasting, short):
+        pool.wait(run, "RUNNING")
+    leaving.process.popen.send_signal(signal.SIGTERM)
+    successor = Worker(pool, "successor", *NARROW)
+    try:
+        late = pool.start_of(waits, number=10)
+        assert leaving.process.popen.wait(20) == 0
+        assert pool.wait(lasting)["run_count"] == 2
+        assert pool.wait(late)["state"]["name"] == "Completed"
+    finally:
+        successor.process.stop()
+    assert pool.states(short).count("Running") == 1, "it had the time to end"
+    assert pool.states(lasting)[:4] == ["Scheduled", "Pending", "Running", "Restarting"]
+
+
+def test_heartbeats_are_sent_as_the_deployment_asks(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
+    pool.wait(runs["beats"], seconds=60)
+    until = time.monotonic() + 10
+    while True:
+        resource = {"id": [f"prefect.flow-run.{runs['beats']}"]}
+        found = pool.post(
+            "events/filter", filter={"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": resource}
+        )
+        if found["events"]:
+            return
+        assert time.monotonic() < until, "no heartbeat in 33 s"
+        time.sleep(0.5)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
