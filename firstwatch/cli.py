@@ -162,7 +162,13 @@ def import_argo(
 
 
 @app.command
-def setup() -> int:
+def setup(
+    *,
+    pool_type: Annotated[
+        Literal["process", "firstwatch"],
+        Parameter(help="Of the work pool: a process for each run, or all runs in their worker's own."),
+    ] = "process",
+) -> int:
     """Prepare a Prefect server: work pool, deployments, automations.
 
     Killed runs are restarted, and a monitor that falls silent is told to Slack.
@@ -171,10 +177,15 @@ def setup() -> int:
         firstwatch setup
 
         PREFECT_API_URL=http://127.0.0.1:4200/api firstwatch setup
+
+    For workers that hold hundreds of runs each (docs/operations.md):
+
+        firstwatch setup --pool-type firstwatch
+        prefect worker start --pool production --type firstwatch
     """
     from tasks.setup import main as prepare
 
-    prepare()
+    prepare(pool_type)
     return FINE
 
 

@@ -28,6 +28,7 @@ from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
+PROCESS = "process"  # the type of a pool each of whose runs has a process of its own
 RELEASES, MONITORS = "prefect.tag.firstwatch", "prefect.tag.firstwatch-monitor"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
 ENDED_OURS = {
@@ -122,13 +123,17 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
     return automations
 
 
-async def ensure_work_pool() -> None:
+async def ensure_work_pool(pool_type: str = PROCESS) -> None:
+    """Create the work pool. Prefect cannot change the type of one that is there: that is said where it differs."""
     async with get_client() as client:
         try:
-            await client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
-            print(f"work pool {WORK_POOL!r} created")
+            await client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=pool_type))
+            print(f"work pool {WORK_POOL!r} created, of type {pool_type}")
         except ObjectAlreadyExists:
-            print(f"work pool {WORK_POOL!r} is there")
+            there = (await client.read_work_pool(WORK_POOL)).type
+            print(f"work pool {WORK_POOL!r} is there, of type {there}")
+            if there != pool_type:
+                print(f"  for type {pool_type}: prefect work-pool delete {WORK_POOL}, then this command again")
 
 
 async def ensure_automations(services: Sequence[Service]) -> None:
@@ -157,9 +162,10 @@ async def watch_the_watcher(services: Sequence[Service], all_read: bool) -> None
             print(line)
 
 
-def main() -> None:
+def main(pool_type: str = PROCESS) -> None:
+    """`pool_type`: `process`, or `firstwatch` for workers that run everything in their own process (tasks.worker)."""
     services, all_read = read_services()
-    asyncio.run(ensure_work_pool())
+    asyncio.run(ensure_work_pool(pool_type))
     deploy()
     asyncio.run(ensure_automations(services))
     asyncio.run(watch_the_watcher(services, all_read))
