@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from demo.postgres import postgres
 from demo.slack import Slack
 from demo.stack import Stack
 from tests.e2e.production import PLANTED, Production
-from tests.support.postgres import postgres
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ from typing import Any
 
 import httpx
 
+from demo.postgres import Postgres
 from demo.slack import Posted, Slack
 from demo.stack import Process, Shop, Stack
-from tests.support.postgres import Postgres
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")  # a crashed run of ours is scheduled again
 WINDOW = [

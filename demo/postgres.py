@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own on 127.0.0.1: what stands behind a Prefect server that many runs talk to at once."""
+"""A PostgreSQL of one's own on 127.0.0.1: what stands behind a Prefect server that many runs talk to at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Postgres:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """An empty one, for a `with` block. Its files are its own user's, outside of a test's folder, and go with it."""
+    """An empty one, for a `with` block. Its files are its own user's, in a folder of their own, and go with it."""
     programs, folder = _programs(), Path(tempfile.mkdtemp(prefix="firstwatch-postgres-"))
     as_user = _as_user(folder)
     data, port = folder / "data", free_port()
@@ -58,7 +58,7 @@ def _programs() -> Path:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     found = debian[-1] if debian else shutil.which("initdb")
     if not found:
-        raise RuntimeError("these tests need PostgreSQL: run .ci/system")
+        raise RuntimeError("PostgreSQL is needed: run .ci/system")
     return Path(found).parent
 
 
@@ -72,7 +72,7 @@ def _as_user(folder: Path) -> list[str]:
 
 def _wait_for(process: Process, programs: Path, port: int) -> None:
     until = time.monotonic() + 60
-    ready = [programs / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--quiet"]
+    ready = [str(programs / "pg_isready"), "--host=127.0.0.1", f"--port={port}", "--quiet"]
     while subprocess.run(ready, timeout=10).returncode != 0:
         if not process.alive() or time.monotonic() > until:
             raise RuntimeError(f"PostgreSQL did not start:\n{process.tail()}")
