@@ -30,7 +30,7 @@ class Postgres:
 
     def dump(self) -> bytes:
         """All that was written to it, as SQL."""
-        argv = [self.programs / "pg_dump", "--host=127.0.0.1", f"--port={self.port}", "--username=postgres"]
+        argv = [str(self.programs / "pg_dump"), "--host=127.0.0.1", f"--port={self.port}", "--username=postgres"]
         return subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout
 
 

@@ -1,0 +1,175 @@
+"""Start the windows of bench/windows.py as CI would, wait for them, and read from the server how they went."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from bench.processes import percentiles
+from bench.stage import Stage, Worker, say
+from bench.window_world import name_of
+from firstwatch.report.text import checkpoint_name
+
+CHECKPOINTS = {"error rate": 0, "p95 latency": 120, "memory trend": 300, "DB connections": 600, "memory creep": 1800}
+"""Of the default window: seconds after the deploy, at the real scale."""
+OVER = ("COMPLETED", "FAILED", "CANCELLED")  # a run of ours that crashed is scheduled again
+_AT_A_TIME = 8  # deploys that CI makes at once, at most
+_EVERY = 5.0  # seconds between two questions how many have ended
+_SETTLES = 30.0  # seconds for the server to write down the last task runs
+
+
+@dataclass(frozen=True)
+class Window:
+    """One release that was verified. `bad`: from some moment on."""
+
+    service: str
+    bad: bool
+    run: str  # the flow run's id
+    asked_late: float  # seconds after its planned moment that the run was created
+
+
+def is_bad(n: int, windows: int, share: float) -> bool:
+    """Whether the n-th of so many is a bad one: at least one is, and they are spread evenly."""
+    bad = max(1, round(windows * share))
+    return any(n == i * windows // bad for i in range(bad))
+
+
+def start(
+    stage: Stage, world: str, deployment: str, numbers: Sequence[int], spread: float, share: float, bad_after: float
+) -> list[Window]:
+    """Deploy v2 of each of these services and have it verified, one after the other over `spread` seconds.
+
+    A bad one is bad from `bad_after` seconds after its deploy on.
+    """
+    began = time.monotonic()
+
+    def one(n: int) -> Window:
+        planned, service = began + n * spread / len(numbers), name_of(numbers[n])
+        time.sleep(max(0.0, planned - time.monotonic()))
+        bad = is_bad(n, len(numbers), share)
+        deploy = f"{world}/{service}/deploy" + (f"?bad_after={bad_after}" if bad else "")
+        to_world.post(deploy).raise_for_status()
+        body = {"parameters": {"service": service, "version": "v2"}, "state": {"type": "SCHEDULED"}}
+        run = stage.call("POST", f"deployments/{deployment}/create_flow_run", **body)
+        return Window(service, bad, run["id"], time.monotonic() - planned)
+
+    with httpx.Client(timeout=30, trust_env=False) as to_world, ThreadPoolExecutor(_AT_A_TIME) as ci:
+        return [*ci.map(one, range(len(numbers)))]
+
+
+def wait(stage: Stage, deployment: str, count: int, worker: Worker, patience: float) -> dict[str, Any]:
+    """Until so many runs have ended, for at most `patience` seconds: how many have, and the most that were under way
+    at once, as the worker says (where it does). Ctrl-C ends the waiting."""
+    until, ended, together, told = time.monotonic() + patience, 0, 0.0, 0.0
+    over = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": OVER}}}}
+    broken_off = False
+    try:
+        while (ended := stage.call("POST", "flow_runs/count", **over)) < count and time.monotonic() < until:
+            if not worker.process.alive():
+                say(f"the worker has ended:\n{worker.process.tail()}")
+                break
+            together = max(together, worker.metric("firstwatch_worker_runs_in_flight") or 0.0)
+            if time.monotonic() - told > 30:
+                told = time.monotonic()
+                say(f"{ended} of {count} windows have ended, {together:.0f} were under way at once")
+            time.sleep(min(_EVERY, max(0.0, until - time.monotonic())))
+    except KeyboardInterrupt:
+        broken_off = True
+    return {"ended": ended, "at_once": round(together) or None, "broken_off": broken_off}
+
+
+def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], scale: float) -> dict[str, Any]:
+    """What became of them: states, rollbacks, and how late each checkpoint was. Times are this run's own."""
+    by_id = {window.run: window for window in windows}
+    runs = stage.pages("flow_runs/filter", flow_runs={"deployment_id": {"any_": [deployment]}}, sort="ID_DESC")
+    task_runs = _settled(stage, deployment)
+    return {
+        "states": dict(Counter(run["state"]["name"] for run in runs)),
+        "not_as_it_should": _wrong(runs, by_id),
+        "entered_again": sum(run["run_count"] > 1 for run in runs),
+        "rollbacks": _rollbacks(world, windows),
+        **_checkpoints(task_runs, {run["id"]: run for run in runs}, by_id, scale),
+        "asked_late_s": percentiles(window.asked_late for window in windows),
+        "began_late_s": percentiles(_seconds(run["start_time"]) - _asked(run) for run in runs if run["start_time"]),
+    }
+
+
+def _settled(stage: Stage, deployment: str) -> list[dict[str, Any]]:
+    """The task runs of checkpoints, once no more are being written down."""
+    wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "task_runs": {"name": {"like_": "T+"}}}
+    before, until = -1, time.monotonic() + _SETTLES
+    while (now := stage.call("POST", "task_runs/count", **wanted)) != before and time.monotonic() < until:
+        before = now
+        time.sleep(3)
+    return stage.pages("task_runs/filter", **wanted, sort="ID_DESC")
+
+
+def _wrong(runs: Sequence[dict[str, Any]], by_id: Mapping[str, Window]) -> dict[str, int]:
+    """How many ended in which state that was not theirs to end in: good ones are healthy, bad ones rolled back."""
+    wrong: Counter[str] = Counter()
+    for run in runs:
+        bad, state = by_id[run["id"]].bad, run["state"]
+        if state["name"] != ("RolledBack" if bad else "Healthy"):
+            wrong[f"{'bad' if bad else 'good'}: {state['name']}: {(state['message'] or '')[:200]}"] += 1
+    return dict(wrong.most_common(20))
+
+
+def _rollbacks(world: str, windows: Sequence[Window]) -> dict[str, int]:
+    sent: dict[str, int] = httpx.get(f"{world}/rollbacks", timeout=30, trust_env=False).json()
+    return {
+        "bad": sum(window.bad for window in windows),
+        "bad_once": sum(window.bad and sent.get(window.service) == 1 for window in windows),
+        "bad_never": sum(window.bad and window.service not in sent for window in windows),
+        "bad_again": sum(window.bad and sent.get(window.service, 0) > 1 for window in windows),
+        "good": sum(not window.bad and window.service in sent for window in windows),
+    }
+
+
+def _checkpoints(
+    task_runs: Sequence[dict[str, Any]],
+    runs: Mapping[str, dict[str, Any]],
+    by_id: Mapping[str, Window],
+    scale: float,
+) -> dict[str, Any]:
+    """Each checkpoint's task runs: how late they began, how late they had judged, and how many are lost or doubled.
+
+    Of bad releases, those before the verdict count only.
+    """
+    named = {checkpoint_name(name, at / scale): (name, at / scale) for name, at in CHECKPOINTS.items()}
+    late: dict[str, list[float]] = defaultdict(list)
+    judged: list[float] = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for task_run in task_runs:
+        if task_run["name"] not in named or task_run["start_time"] is None:
+            continue
+        name, at = named[task_run["name"]]
+        due = _asked(runs[task_run["flow_run_id"]]) + at
+        seen[task_run["flow_run_id"], name] += 1
+        late[name].append(_seconds(task_run["start_time"]) - due)
+        if task_run["end_time"] is not None:
+            judged.append(_seconds(task_run["end_time"]) - due)
+    good = [run for run in runs if not by_id[run].bad]
+    began = [seconds for of_one in late.values() for seconds in of_one]
+    return {
+        "checkpoints_late_s": {name: percentiles(late[name]) for name in CHECKPOINTS} | {"all": percentiles(began)},
+        "checkpoints_late_s_at_the_real_scale": percentiles(seconds * scale for seconds in began),
+        "checkpoints_judged_late_s": percentiles(judged),
+        "checkpoints_lost": sum(not seen[run, name] for run in good for name in CHECKPOINTS),
+        "checkpoints_doubled": sum(times > 1 for times in seen.values()),
+    }
+
+
+def _asked(run: Mapping[str, Any]) -> float:
+    """When CI asked for the run: that is when the release counts as deployed."""
+    return _seconds(run["created"])
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
