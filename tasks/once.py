@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -24,6 +26,9 @@ from tasks.opening_monitor import open_once
 from tasks.run import NotVerifiable
 
 FINE, NOT_FINE, USED_WRONGLY = 0, 1, 2
+_INSISTS = 0.3  # seconds between two cancellations
+
+T = TypeVar("T")
 
 app = App(
     name="python -m flows.synthetic",
@@ -61,7 +66,7 @@ def once(
         if junit is not None:
             with junit.open("a"):  # before the round: what was found would be lost
                 pass
-        code, xml = asyncio.run(_round(service, location))
+        code, xml = asyncio.run(_interruptible(_round(service, location)))
         if junit is not None:
             junit.write_text(xml, encoding="utf-8")
         return code
@@ -90,6 +95,27 @@ def _tell(check: str, health: Health, elapsed: float | None, why: str) -> None:
     time_taken = show_value(elapsed, "seconds")
     said = plain(f"{check} ({time_taken}) {why}".rstrip(), 1000)
     print(f"{MARKS[health]} {health:8} {said}", flush=True)
+
+
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """The work, until Ctrl-C. It is cancelled again and again then: a connection that is just being made swallows that.
+
+    Raises KeyboardInterrupt.
+    """
+    loop, task, asked = asyncio.get_running_loop(), asyncio.ensure_future(work), asyncio.Event()
+
+    def cancel() -> None:
+        asked.set()
+        task.cancel()
+        loop.call_later(_INSISTS, cancel)
+
+    loop.add_signal_handler(signal.SIGINT, cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if asked.is_set():
+            raise KeyboardInterrupt from None
+        raise
 
 
 async def _round(service: str, location: str) -> tuple[int, str]:

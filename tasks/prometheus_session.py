@@ -11,13 +11,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, TypeVar
 
 import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.exceptions import NewConnectionError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
+from firstwatch.answer import retry_after
+from firstwatch.units import show_duration
 from tasks.access import system_reason
 
 MOST_BYTES = 50_000_000  # of an answer; an hour and a half of 200 series at 15 s is 2 MB
@@ -29,11 +31,25 @@ _log = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
-    """The question has no answer. `may_pass`: asked again, it may have one."""
+    """The question has no answer. `may_pass`: asked again, it may have one.
 
-    def __init__(self, why: str, *, may_pass: bool = False) -> None:
+    `lost`: it failed on its way, and the server may be in trouble (time-outs, broken connections, 5xx, 429), which may
+    have said for how many seconds it is to be left alone (`retry_after`). `unmet`: there was not even a connection.
+    """
+
+    def __init__(
+        self, why: str, *, may_pass: bool = False, lost: bool = False, unmet: bool = False, retry_after: float = 0.0
+    ) -> None:
         super().__init__(why)
-        self.why, self.may_pass = why, may_pass
+        self.why, self.may_pass, self.lost, self.unmet, self.retry_after = why, may_pass, lost, unmet, retry_after
+
+
+class TooSlow(Refusal):
+    """No answer came within so many seconds."""
+
+    def __init__(self, where: str, seconds: float) -> None:
+        super().__init__(f"{where} did not answer within {show_duration(seconds)}", may_pass=True, lost=True)
+        self.seconds = seconds
 
 
 def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -59,11 +75,11 @@ class BoundedSession(requests.Session):
             raise Refusal(f"{self.where}: metrics.prometheus is not an http or https URL") from None
         except (requests.RequestException, Urllib3Error, OSError) as error:
             reason = system_reason(error) or "the connection broke"
-            raise Refusal(f"{self.where} cannot be reached: {reason}", may_pass=True) from None
-        self._refuse_what_is_no_result(sent, body)
-        answer = requests.Response()
-        answer.status_code, answer.headers, answer.raw = sent.status_code, sent.headers, BytesIO(body)
-        return answer
+            ours = isinstance(error, requests.exceptions.SSLError)  # a certificate that we do not trust
+            raise Refusal(
+                f"{self.where} cannot be reached: {reason}", may_pass=True, lost=not ours, unmet=_is_unmet(error)
+            ) from None
+        return _Answer(sent, self._result(sent, body))
 
     def _body(self, sent: requests.Response, ends: float) -> bytes:
         """Reads what comes, as it comes: a server that drips bytes must not hold us, nor one that pours them."""
@@ -76,11 +92,16 @@ class BoundedSession(requests.Session):
                 raise TimeoutError
         return bytes(body)
 
-    def _refuse_what_is_no_result(self, sent: requests.Response, body: bytes) -> None:
+    def _result(self, sent: requests.Response, body: bytes) -> dict[str, Any]:
+        """The answer's JSON. Raises Refusal for what is no result."""
         payload = _json(body)
         if sent.status_code != 200:
-            may_pass = sent.status_code in _MAY_PASS
-            raise Refusal(f"{self.where} answers {sent.status_code} {_told(sent, payload, body)}", may_pass=may_pass)
+            raise Refusal(
+                f"{self.where} answers {sent.status_code} {_told(sent, payload, body)}",
+                may_pass=sent.status_code in _MAY_PASS,
+                lost=sent.status_code == 429 or sent.status_code >= 500,
+                retry_after=retry_after({k.lower(): v for k, v in sent.headers.items()}, time.time()),
+            )
         if not isinstance(payload, dict):
             may_pass = body.lstrip()[:1] == b"{"  # JSON that was cut off
             raise Refusal(f"{self.where} answers something that is not JSON {_hint(sent)}", may_pass=may_pass)
@@ -91,6 +112,23 @@ class BoundedSession(requests.Session):
             _log.warning("%s warns: %s", self.where, str(warnings)[:_SHOWN])
             if not result:
                 raise Refusal(f"{self.where} answers nothing, with a warning: {str(warnings)[:_SHOWN]}", may_pass=True)
+        return payload
+
+
+class _Answer(requests.Response):
+    """What was read already, and read only once: an answer may be megabytes of JSON."""
+
+    def __init__(self, sent: requests.Response, payload: dict[str, Any]) -> None:
+        super().__init__()
+        self.status_code, self.headers, self._payload = sent.status_code, sent.headers, payload
+
+    def json(self, **_: Any) -> Any:
+        return self._payload
+
+
+def _is_unmet(error: Exception) -> bool:
+    """Could no connection be made at all?"""
+    return any(isinstance(getattr(cause, "reason", None), NewConnectionError) for cause in error.args)
 
 
 def _json(body: bytes) -> Any:

@@ -31,6 +31,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from tasks.attempt import Attempt, Shared, at_once
 from tasks.flow_code import FlowCode, NotHere, other_environment
 from tasks.loop_watch import LoopWatch
+from tasks.orphans import HEARTBEAT, Orphans, Owner
 from tasks.run_engine import Ending
 from tasks.run_loop import RunLoop
 from tasks.worker_metrics import Door, WorkerMetrics
@@ -42,7 +43,7 @@ HEED_EVERY = 2.0  # seconds between two questions whether any of our runs was ca
 DRAIN = 10.0  # seconds for runs to end when the worker is told to; FIRSTWATCH_WORKER_DRAIN_SECONDS
 UNWIND = 5.0  # seconds more, for those that are left then to let go of what they hold
 DEAF = 60.0  # seconds without a turn of the loop, or without asking for work, from which on the worker is ill
-_ASKED = 500  # run ids in one question
+_ASKED = 200  # run ids in one question: as many as Prefect answers at once
 _HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 
 
@@ -64,7 +65,10 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.heartbeat_interval_seconds = min(self.heartbeat_interval_seconds, HEARTBEAT)
         self.metrics = WorkerMetrics()
+        self._owner = Owner(self.name)
+        self._orphans = Orphans(self._owner, self._logger)
         self._attempts: dict[UUID, Attempt] = {}
         self._code = FlowCode()
         self._runs = RunLoop(self._logger)
@@ -160,12 +164,16 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
             return []
 
     async def sync_with_backend(self) -> None:
+        """Prefect's heartbeat; and, where the server took it, a look for runs whose worker has none any more."""
         try:
             await super().sync_with_backend()
+            if self.is_setup and await self._orphans.look(self.client, self._work_pool_name):
+                await self._leave_what_others_took()
         except httpx.HTTPError as problem:
             if not self.is_setup:
                 raise
             self._logger.warning("The Prefect server did not hear that this worker lives: %r", problem)
+        self.metrics.adopted.set(self._orphans.taken)
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         submitted = await super()._submit_scheduled_flow_runs(flow_run_response)
@@ -186,13 +194,21 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         if attempt is not None and offered.state_name == RESTARTING and attempt.entered:
             attempt.end(Ending.LEAVE)
 
+    async def _leave_what_others_took(self) -> None:
+        """This worker was not heard for so long that it was taken for dead."""
+        for run in await self._known(list(self._attempts)):
+            if run.infrastructure_pid not in (None, str(self._owner)):
+                self._attempts[run.id].end(Ending.LEAVE)
+
     # ── a run ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        """From being offered to having left. Prefect's own way there asks the server seven times; this asks once."""
+        """From being offered to having left. Prefect's own way there asks the server seven times; this asks twice."""
         try:
             async with self._claiming:
                 ours = not self._draining and await self._propose_pending_state(flow_run)
+                if ours:
+                    await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(self._owner))
             if ours:
                 flow_run.state = Pending()
                 await self.run(flow_run, BaseJobConfiguration())
@@ -288,20 +304,23 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
     async def _heed(self) -> None:
         """End what was cancelled, and have what was suspended leave at its next task run, as Prefect does."""
-        ids = list(self._attempts)
         stopped = FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED])
+        for run in await self._known(list(self._attempts), FlowRunFilterState(type=stopped)):
+            attempt = self._attempts.get(run.id)
+            if attempt is None or run.state is None:
+                continue
+            if run.state.type is not StateType.PAUSED:
+                attempt.end(Ending.CANCEL)
+            elif run.state.name == "Suspended":
+                mark_flow_run_suspension_requested(run.id, run.state)
+
+    async def _known(self, ids: list[UUID], state: FlowRunFilterState | None = None) -> list[FlowRun]:
+        """What the server says of these runs, or of those of them that are in such a state."""
+        found: list[FlowRun] = []
         for start in range(0, len(ids), _ASKED):
-            asked = FlowRunFilterId(any_=ids[start : start + _ASKED])
-            for run in await self.client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(id=asked, state=FlowRunFilterState(type=stopped))
-            ):
-                attempt = self._attempts.get(run.id)
-                if attempt is None or run.state is None:
-                    continue
-                if run.state.type is not StateType.PAUSED:
-                    attempt.end(Ending.CANCEL)
-                elif run.state.name == "Suspended":
-                    mark_flow_run_suspension_requested(run.id, run.state)
+            these = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _ASKED]), state=state)
+            found += await self.client.read_flow_runs(flow_run_filter=these, limit=_ASKED)
+        return found
 
     # ── how the worker is ────────────────────────────────────────────────────────────────────────────────────
 

@@ -26,6 +26,11 @@ class WorkerMetrics:
         self.waiting = Gauge(
             "firstwatch_worker_runs_waiting", "Runs that are due, and for which --limit has no room.", registry=registry
         )
+        self.adopted = Gauge(
+            "firstwatch_worker_runs_adopted",
+            "Runs of dead workers that this one has given to the living, since it began.",
+            registry=registry,
+        )
         self.late = Histogram(
             "firstwatch_worker_run_late_seconds",
             "How long after its time a run began.",

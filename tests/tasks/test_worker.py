@@ -214,6 +214,45 @@ def test_a_worker_keeps_its_limit_and_leaves_what_does_not_end_to_the_next(
     assert pool.states(lasting)[:4] == ["Scheduled", "Pending", "Running", "Restarting"]
 
 
+def test_runs_of_a_worker_that_was_killed_go_on_in_another_within_a_minute(pool: Pool, worker: Worker) -> None:
+    """The one that lives longest finds them; whoever serves their queue takes them up."""
+    pool.post(f"work_pools/{pool.name}/queues", name="deadly")
+    hangs = pool.deploy("hangs", name="deadly", work_queue_name="deadly")
+    victim = Worker(pool, "victim", "--work-queue", "deadly").ready()
+    left = [pool.start_of(hangs) for _ in range(3)]
+    for run in left:
+        pool.wait(run, "RUNNING")
+    assert {pool.run(run)["infrastructure_pid"].rpartition("/")[0] for run in left} == {"victim"}
+    victim.process.kill()
+    killed = time.monotonic()
+    heir = Worker(pool, "heir", "--work-queue", "deadly").ready()
+    try:
+        for run in left:
+            found = pool.wait(run, "COMPLETED")
+            assert (found["run_count"], found["infrastructure_pid"].rpartition("/")[0]) == (2, "heir")
+        assert time.monotonic() - killed < 60
+        assert any(other.metric("firstwatch_worker_runs_adopted") == 3 for other in (worker, heir))
+        assert [pool.states(run).count("Restarting") for run in left] == [1, 1, 1]
+    finally:
+        heir.process.kill()
+
+
+def test_a_worker_that_comes_back_under_its_name_goes_on_at_once(pool: Pool) -> None:
+    pool.post(f"work_pools/{pool.name}/queues", name="again")
+    hangs = pool.deploy("hangs", name="again", work_queue_name="again")
+    phoenix = Worker(pool, "phoenix", "--work-queue", "again").ready()
+    run = pool.start_of(hangs)
+    pool.wait(run, "RUNNING")
+    phoenix.process.kill()
+    again = Worker(pool, "phoenix", "--work-queue", "again").ready()
+    back = time.monotonic()
+    try:
+        assert pool.wait(run, "COMPLETED")["run_count"] == 2
+        assert time.monotonic() - back < 15
+    finally:
+        again.process.stop()
+
+
 def test_heartbeats_are_sent_as_the_deployment_asks(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
     pool.wait(runs["beats"], seconds=60)
     until = time.monotonic() + 10
