@@ -2,8 +2,9 @@
 
 Counters and plain gauges are read as raw samples (an instant query with a range selector), so that resets, new
 series and their times are ours to judge; expressions go through query_range. The questions themselves are
-prometheus-api-client's; what it leaves open is closed here (retries that end before the next look) and in
-tasks.prometheus_session (a request's total time, an answer's size, redirects, errors that the server explains).
+prometheus-api-client's; what it leaves open is closed here (retries that end before the next look), in
+tasks.prometheus_session (a request's total time, an answer's size, redirects, errors that the server explains) and in
+tasks.shared_reading (all sources of a process that ask the same server share their requests).
 """
 
 from __future__ import annotations
@@ -12,31 +13,27 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from prometheus_api_client import PrometheusConnect
-from requests.auth import HTTPBasicAuth
-from urllib3.util.retry import Retry
-
 from firstwatch import series
-from firstwatch.model import Gauge, Measurement, NoData, SourceError, Values
+from firstwatch.batching import Asked, among, covers
+from firstwatch.model import Gauge, Measurement, SourceError, Values
 from firstwatch.redaction import Secret
 from firstwatch.selector import Selector, SelectorError, is_plain, parse
 from firstwatch.series import LOOK_BACK, RawSeries
 from firstwatch.units import show_duration
 from tasks.access import Access
-from tasks.prometheus_session import BoundedSession, Refusal, as_it_is, in_thread
+from tasks.prometheus_answers import all_series, numbers, one_value
+from tasks.prometheus_session import Refusal, TooSlow
+from tasks.shared_reading import WHOLE, Apart, Patience, Reader, reader_for
 
 MOST_POINTS = 10_000  # of a query_range; Prometheus refuses more than 11,000
 _PATIENCE = 3  # timeouts, where no deadline is given
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between tries; doubled each time
-# A store that is missing makes the answer an error rather than a part of the truth (Thanos, VictoriaMetrics).
-_WHOLE = {"partial_response": "false", "deny_partial_response": "1"}
 
 T = TypeVar("T")
 
@@ -49,18 +46,10 @@ class PrometheusSource:
         parts = urlsplit(url)
         if parts.password is not None and access.basic is None:
             access = Access(**{**vars(access), "basic": (parts.username or "", Secret("metrics", parts.password))})
-        host = parts.netloc.rpartition("@")[2]
-        session = BoundedSession(f"Prometheus at {host}")
-        session.verify = access.ca_file or not access.insecure
+        self._host = parts.netloc.rpartition("@")[2]
+        self._url = parts._replace(netloc=self._host).geturl().rstrip("/")
         self._access, self._redactor, self._rng = access, access.redactor(), rng or random.Random()
-        self._session = session
-        self._server = PrometheusConnect(
-            parts._replace(netloc=host).geturl().rstrip("/"),
-            headers=access.plain_headers(),
-            auth=HTTPBasicAuth(access.basic[0], access.basic[1].reveal()) if access.basic else as_it_is,
-            retry=Retry(0, read=False),
-            session=session,
-        )
+        self._lent: Reader | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +57,9 @@ class PrometheusSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._session.close()
+        if self._lent is not None:
+            self._lent.release()
+            self._lent = None
 
     def snapshot(self) -> dict[str, Any]:
         return {}  # the server keeps the history
@@ -82,13 +73,15 @@ class PrometheusSource:
         span = _span(since, until)
         query = f"sum(increase({bad}[{span}])) / sum(increase({total}[{span}]))"
 
-        async def measure(ends: float) -> Measurement:
+        async def measure(patience: Patience) -> Measurement:
+            every, failed = _plain(total), _plain(bad)
+            if covers(every, failed):
+                totals = await self._samples(every, since - LOOK_BACK, until, patience)
+                return series.counts(among(failed, totals), totals, since, until, query)
             # Bad first: a scrape that comes in between adds requests without their errors, and the next look corrects
             # that; the other way round there would be errors without requests.
-            bads = await self._samples(_plain(bad), since - LOOK_BACK, until, ends)
-            if str(bad) == str(total):
-                return series.counts(bads, bads, since, until, query)
-            totals = await self._samples(_plain(total), since - LOOK_BACK, until, ends)
+            bads = await self._samples(failed, since - LOOK_BACK, until, patience)
+            totals = await self._samples(every, since - LOOK_BACK, until, patience)
             return series.counts(bads, totals, since, until, query)
 
         return await self._guarded(measure, query, deadline)
@@ -98,9 +91,9 @@ class PrometheusSource:
     ) -> Measurement:
         query = f"requests slower than {bound_s:g}s in {histogram}[{_span(since, until)}]"
 
-        async def measure(ends: float) -> Measurement:
+        async def measure(patience: Patience) -> Measurement:
             selector = _plain(histogram).with_suffix("_bucket")
-            buckets = await self._samples(selector, since - LOOK_BACK, until, ends)
+            buckets = await self._samples(selector, since - LOOK_BACK, until, patience)
             return series.slower_than(buckets, bound_s, since, until, query)
 
         return await self._guarded(measure, query, deadline)
@@ -110,8 +103,8 @@ class PrometheusSource:
     ) -> Measurement:
         query = f"buckets of {selector}[{_span(since, until)}]"
 
-        async def measure(ends: float) -> Measurement:
-            buckets = await self._samples(_plain(selector).with_suffix("_bucket"), since - LOOK_BACK, until, ends)
+        async def measure(patience: Patience) -> Measurement:
+            buckets = await self._samples(_plain(selector).with_suffix("_bucket"), since - LOOK_BACK, until, patience)
             return series.histogram(buckets, since, until, query)
 
         return await self._guarded(measure, query, deadline)
@@ -125,28 +118,26 @@ class PrometheusSource:
         every: float | None = None,
         deadline: float | None = None,
     ) -> Measurement:
-        async def measure(ends: float) -> Measurement:
+        async def measure(patience: Patience) -> Measurement:
             if isinstance(query, Selector) or is_plain(query):
-                found = await self._samples(_plain(query), since, until, ends)
+                found = await self._samples(_plain(query), since, until, patience)
             else:
-                found = await self._evaluated(query, since, until, ends, every)
+                found = await self._evaluated(query, since, until, patience, every)
             return series.gauge(found, since, until, str(query))
 
         return await self._guarded(measure, str(query), deadline)
 
     async def query(self, promql: str, at: float, *, deadline: float | None = None) -> Measurement:
-        async def measure(ends: float) -> Measurement:
-            result = await self._ask(partial(self._server.custom_query, promql, params={"time": at, **_WHOLE}), ends)
-            return _one_value(result, promql)
+        async def measure(patience: Patience) -> Measurement:
+            return one_value(await self._instant(promql, at, patience), promql)
 
         return await self._guarded(measure, promql, deadline)
 
     async def values(self, promql: str, at: float, *, deadline: float | None = None) -> Values | SourceError:
         """Whatever numbers a query gives at `at`: one (a scalar), or as many as it has series (none, perhaps)."""
 
-        async def measure(ends: float) -> Values:
-            result = await self._ask(partial(self._server.custom_query, promql, params={"time": at, **_WHOLE}), ends)
-            return Values(at, _numbers(result), promql)
+        async def measure(patience: Patience) -> Values:
+            return Values(at, numbers(await self._instant(promql, at, patience)), promql)
 
         return await self._guarded(measure, promql, deadline)
 
@@ -155,8 +146,8 @@ class PrometheusSource:
     ) -> list[RawSeries] | SourceError:
         """The series that a query gives, evaluated at `since` and every `step` seconds after it. NaN is kept."""
 
-        async def measure(ends: float) -> list[RawSeries]:
-            return await self._evaluated(promql, since, until, ends, step)
+        async def measure(patience: Patience) -> list[RawSeries]:
+            return await self._evaluated(promql, since, until, patience, step)
 
         return await self._guarded(measure, promql, deadline)
 
@@ -164,13 +155,13 @@ class PrometheusSource:
         self, promql: str, since: float, until: float, *, every: float | None = None
     ) -> list[RawSeries] | SourceError:
         """Every series in [since, until]: an expression's values, `every` so many seconds, or a selector's samples."""
-        ends = time.monotonic() + _PATIENCE * self._access.timeout
-        try:
+
+        async def measure(patience: Patience) -> list[RawSeries]:
             if every is None:
-                return await self._samples(promql, since, until, ends)
-            return await self._evaluated(promql, since, until, ends, every)
-        except Refusal as refusal:
-            return SourceError(self._redactor.text(str(refusal)), promql)
+                return await self._samples(_plain(promql), since, until, patience)
+            return await self._evaluated(promql, since, until, patience, every)
+
+        return await self._guarded(measure, promql, None)
 
     async def alive(
         self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
@@ -180,102 +171,80 @@ class PrometheusSource:
         measured = await self.gauge(scraped, since, until, every=every, deadline=deadline)
         return measured.at if isinstance(measured, Gauge) else None
 
-    async def _samples(self, selector: Selector | str, since: float, until: float, ends: float) -> list[RawSeries]:
-        """The raw samples in [since, until]. Prometheus 3 leaves out the range's left end: a millisecond more."""
-        promql = f"{selector}[{max(1, math.ceil((until - since) * 1000) + 1)}ms]"
-        question = partial(self._server.custom_query, promql, params={"time": until, **_WHOLE})
-        return _all_series(await self._ask(question, ends))
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _samples(self, selector: Selector, since: float, until: float, patience: Patience) -> list[RawSeries]:
+        """The raw samples in [since, until]."""
+        asked = Asked(selector, since, until)
+        return await self._ask(lambda reader, apart: reader.samples(asked, patience, apart=apart), patience)
+
+    async def _instant(self, promql: str, at: float, patience: Patience) -> Any:
+        """An expression's result at that time."""
+        reader = self._reader()
+
+        def work(timeout: float) -> Any:
+            return reader.server.custom_query(promql, params={"time": at, **WHOLE}, timeout=timeout)
+
+        return await self._expression(("query", promql, at), work, patience)
 
     async def _evaluated(
-        self, promql: str, since: float, until: float, ends: float, every: float | None
+        self, promql: str, since: float, until: float, patience: Patience, every: float | None
     ) -> list[RawSeries]:
         """An expression's values: from `since` on every so many seconds, or at `until` and in even steps before it."""
         step = every or _step(since, until)
         start_ms, end_ms = math.floor(since * 1000), math.floor(until * 1000)  # whole ones, or the last value gets lost
         if not every:
             start_ms = end_ms - math.floor(max(0.0, until - since) / step) * round(step * 1000)
-        exact = {"start": f"{start_ms / 1000:.3f}", "end": f"{end_ms / 1000:.3f}", **_WHOLE}
+        exact = {"start": f"{start_ms / 1000:.3f}", "end": f"{end_ms / 1000:.3f}", **WHOLE}
         start, end = (datetime.fromtimestamp(t, UTC) for t in (since, until))  # params: the client rounds to seconds
-        question = partial(self._server.custom_query_range, promql, start, end, f"{step:g}", params=exact)
-        return _all_series(await self._ask(question, ends))
+        reader = self._reader()
+
+        def work(timeout: float) -> list[RawSeries]:
+            asked = reader.server.custom_query_range(promql, start, end, f"{step:g}", params=exact, timeout=timeout)
+            return all_series(asked)
+
+        return await self._expression(("query_range", promql, start_ms, end_ms, f"{step:g}"), work, patience)
+
+    async def _expression(self, key: Hashable, work: Callable[[float], T], patience: Patience) -> T:
+        return await self._ask(lambda reader, _: reader.result(key, work, patience), patience)
+
+    def _reader(self) -> Reader:
+        """The door to the server that all in this event loop share. Only here is it known which loop that is."""
+        if self._lent is None or self._lent.loop is not asyncio.get_running_loop():
+            self._lent = reader_for(self._url, self._access)
+        return self._lent
 
     async def _guarded(
-        self, measure: Callable[[float], Awaitable[T]], query: str, deadline: float | None
+        self, measure: Callable[[Patience], Awaitable[T]], query: str, deadline: float | None
     ) -> T | SourceError:
         """Measures until `deadline` at most; whatever goes wrong is a SourceError without secrets."""
         left = _PATIENCE * self._access.timeout if deadline is None else deadline - time.time()
         try:
-            return await measure(time.monotonic() + left)
+            return await measure(Patience(time.monotonic() + left, self._access.timeout, unhurried=deadline is None))
         except (Refusal, SelectorError) as refusal:
             return SourceError(self._redactor.text(str(refusal)), query)
 
-    async def _ask(self, question: Callable[..., Any], ends: float) -> Any:
+    async def _ask(self, once: Callable[[Reader, bool], Awaitable[T]], patience: Patience) -> T:
         """Asks until there is an answer, a refusal that will not pass, or no time left. Raises Refusal."""
-        where, pause = self._session.where, _FIRST_PAUSE
+        apart, pause = False, _FIRST_PAUSE
         last: Refusal | None = None
-        while (left := ends - time.monotonic()) > 0:
-            timeout = min(self._access.timeout, left)
+        while patience.left > 0:
             try:
-                async with asyncio.timeout(timeout):
-                    return await in_thread(partial(question, timeout=timeout))
-            except TimeoutError:
-                if last is None or timeout == self._access.timeout:  # a try cut short does not hide what went wrong
-                    last = Refusal(f"{where} did not answer within {show_duration(timeout)}", may_pass=True)
+                return await once(self._reader(), apart)
+            except Apart:
+                apart = True
+                continue
+            except TooSlow as slow:
+                if last is None or slow.seconds >= patience.timeout:  # a try cut short does not hide what went wrong
+                    last = slow
             except Refusal as refusal:
                 last = refusal
             wait = self._rng.uniform(pause / 2, pause)
-            if not last.may_pass or time.monotonic() + wait >= ends:
+            if not last.may_pass or wait >= patience.left:
                 break
             await asyncio.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        raise last or Refusal(f"{where} was not asked: the next look is due")
-
-
-# ── what the server says ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _all_series(result: Any) -> list[RawSeries]:
-    """A matrix → its series. Raises Refusal for anything else."""
-    if not isinstance(result, list) or not all(isinstance(entry, dict) for entry in result):
-        raise Refusal("the answer is a scalar or a string where series are expected")
-    try:
-        return [_one_series(entry) for entry in result]
-    except (KeyError, TypeError, ValueError):
-        raise Refusal("the answer holds no samples as numbers; native histograms cannot be read yet") from None
-
-
-def _one_series(entry: Mapping[str, Any]) -> RawSeries:
-    points = [(float(t), float(v)) for t, v in entry["values"]]
-    return RawSeries(dict(entry["metric"]), [t for t, _ in points], [v for _, v in points])
-
-
-def _one_value(result: Any, promql: str) -> Measurement:
-    """An instant query's result → a Gauge of one sample, or why it is none."""
-    if result == []:
-        return NoData("the query gives nothing", promql)
-    try:
-        if isinstance(result[0], dict):
-            if len(result) > 1:
-                found = [RawSeries(entry["metric"], (), ()) for entry in result]
-                return SourceError(series.several(found), promql)
-            at, value = map(float, result[0]["value"])
-        else:
-            at, value = map(float, result)  # a scalar
-    except (KeyError, TypeError, ValueError):
-        return SourceError("the query gives a range, a histogram or a text where one number is expected", promql)
-    if not math.isfinite(value):
-        return NoData(f"the query gives {value}", promql)
-    return Gauge((at,), (value,), promql)
-
-
-def _numbers(result: Any) -> float | tuple[float, ...]:
-    """An instant query's numbers: a scalar's, or those of all series in the server's order. Raises Refusal."""
-    try:
-        if result and not isinstance(result[0], dict):
-            return float(result[1])
-        return tuple(float(entry["value"][1]) for entry in result)
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise Refusal("the query gives a range, a histogram or a text where numbers are expected") from None
+        raise last or Refusal(f"Prometheus at {self._host} was not asked: the next look is due")
 
 
 def _plain(selector: Selector | str) -> Selector:
