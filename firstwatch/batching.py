@@ -73,20 +73,25 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Appetite:
-    """How many questions may go into one query: fewer after a refusal or a large answer, slowly more again."""
+    """How many questions may go into one query: fewer after a refusal or a large answer, slowly more again.
+
+    `answers` came since it last grew. The more `refusals` of merged queries without an answer to one, the slower.
+    """
 
     most: int = MOST_MEMBERS
-    answers: int = 0  # in a row
+    answers: int = 0
+    refusals: int = 0
 
     def refused(self, members: int) -> Appetite:
         """A query for so many was refused, or took too long."""
-        return Appetite(max(1, min(self.most, members) // 2))
+        return Appetite(max(1, min(self.most, members) // 2), 0, self.refusals + 1)
 
     def answered(self, members: int, samples: int) -> Appetite:
-        grown = self.answers + 1 >= GROW_AFTER
+        refusals = 0 if members > 1 else self.refusals
+        grown = self.answers + 1 >= GROW_AFTER * 2 ** min(refusals, 6)
         most = min(MOST_MEMBERS, 2 * self.most) if grown else self.most
         fitting = SAMPLES_AIMED_AT * members // max(samples, 1)
-        return Appetite(max(1, min(most, fitting)), 0 if grown else self.answers + 1)
+        return Appetite(max(1, min(most, fitting)), 0 if grown else self.answers + 1, refusals)
 
 
 @dataclass(frozen=True)
@@ -231,10 +236,16 @@ def _either(values: Iterable[str]) -> str:
 
 
 def _batch(text: str, members: tuple[Asked, ...], label: str = "") -> Batch:
-    """The query over a range that covers the members'. Prometheus 3 leaves out the range's left end: 1 ms more."""
-    end = math.ceil(max(member.until for member in members) * 1000)
-    width = max(1, end - math.floor(min(member.since for member in members) * 1000) + 1)
-    return Batch(f"{text}[{width}ms]", f"{end / 1000:.3f}", members, label)
+    promql, at = ranged(text, min(m.since for m in members), max(m.until for m in members))
+    return Batch(promql, at, members, label)
+
+
+def ranged(text: str, since: float, until: float) -> tuple[str, str]:
+    """The query for raw samples in [since, until], and its time; a millisecond more, as Prometheus 3 leaves out the
+    range's left end."""
+    end = math.ceil(until * 1000)
+    width = max(1, end - math.floor(since * 1000) + 1)
+    return f"{text}[{width}ms]", f"{end / 1000:.3f}"
 
 
 # ── after the answer ─────────────────────────────────────────────────────────────────────────────────────────

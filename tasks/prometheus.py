@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from firstwatch import series
-from firstwatch.batching import Asked, among, covers
+from firstwatch.batching import Asked, among, covers, ranged
 from firstwatch.model import Gauge, Measurement, SourceError, Values
 from firstwatch.redaction import Secret
 from firstwatch.selector import Selector, SelectorError, is_plain, parse
@@ -157,9 +157,11 @@ class PrometheusSource:
         """Every series in [since, until]: an expression's values, `every` so many seconds, or a selector's samples."""
 
         async def measure(patience: Patience) -> list[RawSeries]:
-            if every is None:
+            if every is not None:
+                return await self._evaluated(promql, since, until, patience, every)
+            if is_plain(promql):
                 return await self._samples(_plain(promql), since, until, patience)
-            return await self._evaluated(promql, since, until, patience, every)
+            return all_series(await self._instant(*ranged(promql, since, until), patience))  # of several metrics
 
         return await self._guarded(measure, promql, None)
 
@@ -178,7 +180,7 @@ class PrometheusSource:
         asked = Asked(selector, since, until)
         return await self._ask(lambda reader, apart: reader.samples(asked, patience, apart=apart), patience)
 
-    async def _instant(self, promql: str, at: float, patience: Patience) -> Any:
+    async def _instant(self, promql: str, at: float | str, patience: Patience) -> Any:
         """An expression's result at that time."""
         reader = self._reader()
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from prometheus_api_client import PrometheusConnect
+from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
@@ -29,7 +30,7 @@ from firstwatch.units import show_duration
 from tasks.access import Access
 from tasks.prometheus_answers import all_series
 from tasks.prometheus_session import BoundedSession, Refusal, TooSlow, as_it_is, in_thread
-from tasks.prometheus_turns import Turns, turns_at
+from tasks.prometheus_turns import AT_ONCE_UNHURRIED, Turns, turns_at
 
 # A store that is missing makes the answer an error rather than a part of the truth (Thanos, VictoriaMetrics).
 WHOLE = {"partial_response": "false", "deny_partial_response": "1"}
@@ -118,6 +119,7 @@ class Reader:
             retry=Retry(0, read=False),
             session=self.session,
         )
+        self.session.mount(url, HTTPAdapter(pool_maxsize=AT_ONCE_UNHURRIED, max_retries=Retry(0, read=False)))
         self._turns: Turns = turns_at(url, self.where)
         self._redactor = access.redactor()
         self._appetite = Appetite()

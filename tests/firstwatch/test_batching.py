@@ -206,3 +206,13 @@ def test_appetite_falls_at_a_refusal_and_comes_back_slowly() -> None:
     assert appetite.answered(5, 100).most == 30
     assert Appetite(1).refused(1).most == 1
     assert Appetite().answered(10, SAMPLES_AIMED_AT * 2).most == 5
+
+
+def test_a_server_that_answers_no_merged_query_is_seldom_asked_one() -> None:
+    appetite, refused = Appetite(), 0
+    for _ in range(10_000):
+        if appetite.most > 1:
+            appetite, refused = appetite.refused(appetite.most), refused + 1
+        else:
+            appetite = appetite.answered(1, 100)
+    assert 5 < refused < 20
