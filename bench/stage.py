@@ -22,7 +22,7 @@ from demo.stack import Process, Stack, free_port
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _PAGE = 200  # the most that the API gives at once
-_BUSY = 20  # times that a busy server is asked again
+_BUSY = 120  # times, each half a second, that a busy server is asked
 
 
 class Stage:
@@ -47,11 +47,20 @@ class Stage:
                 self.call("PATCH", f"deployments/{deployment['id']}/schedules/{schedule['id']}", active=False)
 
     def call(self, method: str, path: str, /, **body: Any) -> Any:
-        """What the API answers; asked again while it is busy. Raises RuntimeError for a refusal."""
-        for _ in range(_BUSY):
-            answer = self._http.request(method, f"/{path}", json=body or None)
-            if answer.status_code != 503:
-                break
+        """`send` with these fields, if any."""
+        return self.send(method, path, body or None)
+
+    def send(self, method: str, path: str, body: Any) -> Any:
+        """What the API answers; asked again while it is busy or away. Raises RuntimeError for a refusal."""
+        for left in reversed(range(_BUSY)):
+            try:
+                answer = self._http.request(method, f"/{path}", json=body)
+            except httpx.TransportError:
+                if not left:
+                    raise
+            else:
+                if answer.status_code != 503:
+                    break
             time.sleep(0.5)
         if not answer.is_success:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
@@ -70,8 +79,8 @@ class Stage:
         found: dict[str, Any] = self.call("GET", f"deployments/name/{flow}/production")
         return found
 
-    def worker(self, pool: str = "production", kind: str = "firstwatch", **env: str) -> Worker:
-        worker = Worker(self.stack, pool, kind, env)
+    def worker(self, pool: str = "production", kind: str = "firstwatch", name: str = "", **env: str) -> Worker:
+        worker = Worker(self.stack, pool, kind, name, env)
         self._families.append(worker.process)
         return worker
 
@@ -96,11 +105,12 @@ class Stage:
 class Worker:
     """A worker's process, of our type or of Prefect's; ours tells how it is."""
 
-    def __init__(self, stack: Stack, pool: str, kind: str, env: Mapping[str, str]) -> None:
+    def __init__(self, stack: Stack, pool: str, kind: str, name: str, env: Mapping[str, str]) -> None:
         self._kind, self._url = kind, f"http://127.0.0.1:{free_port()}"
         argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", kind]
+        argv += ["--name", name] if name else []
         more = {"FIRSTWATCH_WORKER_METRICS": self._url.removeprefix("http://"), "FIRSTWATCH_WORKER_DRAIN_SECONDS": "1"}
-        self.process = Process(argv, stack.home / f"worker-{pool}.log", {**stack.env, **more, **env})
+        self.process = Process(argv, stack.home / f"worker-{name or pool}.log", {**stack.env, **more, **env})
 
     def ready(self, patience: float = 60) -> Worker:
         """Once it has told the server that it is there. Raises RuntimeError with the end of its log."""

@@ -57,7 +57,7 @@ def start(
         deploy = f"{world}/{service}/deploy" + (f"?bad_after={bad_after}" if bad else "")
         to_world.post(deploy).raise_for_status()
         body = {"parameters": {"service": service, "version": "v2"}, "state": {"type": "SCHEDULED"}}
-        run = stage.call("POST", f"deployments/{deployment}/create_flow_run", **body)
+        run = stage.call("POST", f"deployments/{deployment}/create_flow_run", **body, idempotency_key=service)
         return Window(service, bad, run["id"], time.monotonic() - planned)
 
     with httpx.Client(timeout=30, trust_env=False) as to_world, ThreadPoolExecutor(_AT_A_TIME) as ci:

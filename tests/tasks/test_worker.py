@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from demo.postgres import postgres
 from demo.stack import Stack
 from tests.support.pool import Pool, Worker
 
@@ -25,8 +26,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def pool(prefect_stack: Stack) -> Pool:
-    return Pool(prefect_stack, "in-process")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """On PostgreSQL: forty runs that start at once are more than SQLite takes."""
+    with postgres() as database, Stack(tmp_path_factory.mktemp("worker")) as stack:
+        stack.env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url
+        stack.prefect_server()
+        yield Pool(stack, "in-process")
 
 
 @pytest.fixture(scope="module")
