@@ -1,0 +1,106 @@
+"""Does the cost of windows grow in a straight line, from 10 at once to 1,000?
+
+    python -m bench.cost [--sizes 10 30 100 300 1000]      measures, and writes bench/cost.json and bench/cost.svg
+    python -m bench.cost --again                           draws what bench/cost.json has
+
+Each size is a run of bench.windows with a Prefect server, a database and a worker of its own. CPU is that of worker,
+server and database for all windows of a run, less what they take at rest; memory is the most that they held together.
+The line is fitted so that each size counts by its share; how far each point is off the line is told. All sizes start
+their windows at the same rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import windows
+from bench.cost_chart import Panel, cost_svg, straight
+from bench.stage import ended_like_ctrl_c, machine, say
+
+RESULT = Path(__file__).with_suffix(".json")
+SIZES = (10, 30, 100, 300, 1000)
+A_WINDOW = 0.12  # seconds between two starts
+_KEPT = (
+    "windows", "ended", "at_once", "took_s", "cores_busy", "cpu_s_a_window", "peak_mb", "not_as_it_should",
+    "checkpoints_late_s", "rollbacks",
+)  # fmt: skip
+
+
+def measure(
+    sizes: Sequence[int], scale: float, settings: Sequence[str], patience: float, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """A run of each size, and the lines. What is known so far is kept after each."""
+    result: dict[str, Any] = {"machine": machine(), "scale": scale, "settings": list(settings), "sizes": []}
+    for size in sizes:
+        say(f"── {size} windows")
+        plan = windows.Plan(
+            size, scale, A_WINDOW * size, process=0, patience=patience, settings=tuple(settings)
+        )  # fmt: skip
+        result["sizes"].append(point(windows.measure(plan)["firstwatch"]))
+        keep(result | lines(result["sizes"]))
+    return result | lines(result["sizes"])
+
+
+def point(phase: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run, with the two numbers that are drawn."""
+    kept = {name: phase[name] for name in _KEPT}
+    cpu = sum(phase["cpu_s_a_window"][name] for name in windows.OURS) * phase["windows"]
+    return {**kept, "cpu_s": round(cpu, 1), "together_mb": phase["peak_mb"]["together"]}
+
+
+def lines(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The straight lines through the points, as JSON; nothing where there are fewer than two."""
+    return {"lines": {panel.unit: vars(panel.fit) for panel in panels(points)}} if len(points) > 1 else {}
+
+
+def panels(points: Sequence[dict[str, Any]]) -> list[Panel]:
+    x = [float(point["windows"]) for point in points]
+    drawn = (("CPU", "s", "cpu_s"), ("Memory", "MB", "together_mb"))
+    return [
+        Panel(title, unit, x, y, straight(x, y))
+        for title, unit, y in ((title, unit, [float(point[key]) for point in points]) for title, unit, key in drawn)
+    ]
+
+
+def write(out: Path, result: dict[str, Any]) -> None:
+    """The JSON, and the chart beside it where there are points enough."""
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    if len(result["sizes"]) > 1:
+        out.with_suffix(".svg").write_text(cost_svg(panels(result["sizes"])))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all sizes were measured; 1: it was broken off. What is known is written in any case."""
+    parser = argparse.ArgumentParser(
+        prog="bench.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--scale", type=float, default=windows.Plan.scale, help="how much faster time runs")
+    parser.add_argument(
+        "--patience", type=float, default=windows.Plan.patience, help="seconds beyond the windows' time"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="environment of all processes")
+    parser.add_argument("--again", action="store_true", help="measure nothing")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    if given.again:
+        result = json.loads(given.out.read_text())
+        write(given.out, result | lines(result["sizes"]))
+        return 0
+    ended_like_ctrl_c()
+    try:
+        result = measure(given.sizes, given.scale, given.set, given.patience, lambda so_far: write(given.out, so_far))
+    except KeyboardInterrupt:
+        say("broken off; what was measured until then is kept")
+        return 1
+    print(json.dumps(result["lines"] if len(result["sizes"]) > 1 else result["sizes"], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
