@@ -32,6 +32,7 @@ from tasks.prometheus_session import Refusal, TooSlow
 from tasks.shared_reading import WHOLE, Apart, Patience, Reader, reader_for
 
 MOST_POINTS = 10_000  # of a query_range; Prometheus refuses more than 11,000
+_ALIKE = 80  # steps in which windows may begin and still ask alike: ten minutes of a window's usual pace
 _PATIENCE = 3  # timeouts, where no deadline is given
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between tries; doubled each time
 
@@ -168,10 +169,16 @@ class PrometheusSource:
     async def alive(
         self, since: float, until: float, *, every: float | None = None, deadline: float | None = None
     ) -> Sequence[float] | None:
-        """When Prometheus scraped anything at all, well or in vain."""
-        scraped = f"count(count_over_time(up[{round(1000 * (every or _step(since, until)))}ms]))"
-        measured = await self.gauge(scraped, since, until, every=every, deadline=deadline)
-        return measured.at if isinstance(measured, Gauge) else None
+        """When Prometheus scraped anything at all, well or in vain.
+
+        Asked on a grid that is everybody's: all whose windows began about then ask the same, which is asked once.
+        """
+        step = every or _step(since, until)
+        begin = math.floor(since / (_ALIKE * step)) * _ALIKE * step
+        end = math.floor(until / step) * step
+        scraped = f"count(count_over_time(up[{round(1000 * step)}ms]))"
+        measured = await self.gauge(scraped, begin, end, every=step, deadline=deadline)
+        return [at for at in measured.at if since <= at <= until] if isinstance(measured, Gauge) else None
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -45,10 +45,11 @@ class Refusal(Exception):
 
 
 class TooSlow(Refusal):
-    """No answer came within so many seconds."""
+    """No answer came within so many seconds. Fewer than half of the `usual` say nothing of how the server is."""
 
-    def __init__(self, where: str, seconds: float) -> None:
-        super().__init__(f"{where} did not answer within {show_duration(seconds)}", may_pass=True, lost=True)
+    def __init__(self, where: str, seconds: float, usual: float = 0.0) -> None:
+        why = f"{where} did not answer within {show_duration(seconds)}"
+        super().__init__(why, may_pass=True, lost=seconds >= usual / 2)
         self.seconds = seconds
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from firstwatch.breaker import Breaker
-from tasks.prometheus_session import Refusal
+from tasks.prometheus_session import Refusal, TooSlow
 
 AT_ONCE = 4  # requests under way: what comes meanwhile is asked together
 AT_ONCE_UNHURRIED = 16  # where no look is waiting (a backtest); Prometheus itself evaluates 20
@@ -50,9 +50,11 @@ class Turns:
 
     def hopeless(self, until: float) -> Refusal | None:
         """Why nobody who must have an answer by then (of the monotonic clock) need wait for one; None: they may."""
-        if not self.breaker.hopeless(until):
-            return None
-        return Refusal(self.breaker.told(self._where, time.monotonic()))
+        return self.trouble() if self.breaker.hopeless(until) else None
+
+    def trouble(self) -> Refusal | None:
+        """Since when and why the server is not asked as usual; None: it is."""
+        return Refusal(self.breaker.told(self._where, time.monotonic())) if self.breaker.open else None
 
     def begin(self) -> bool:
         """A request goes. True: it is the one that tries whether the server is back."""
@@ -63,11 +65,11 @@ class Turns:
     def end(self, failure: BaseException | None, *, tried: bool, why: str = "") -> None:
         """It came back, with `failure` or an answer. `why` is the failure without secrets: others will read it."""
         self.under_way -= 1
-        if isinstance(failure, Refusal) and failure.lost:
+        if isinstance(failure, Refusal) and (failure.lost or (tried and isinstance(failure, TooSlow))):
             self.breaker = self.breaker.failed(
                 time.monotonic(), why, self._rng, tried=tried, retry_after=failure.retry_after
             )
-        else:
+        elif not isinstance(failure, TooSlow):
             self.breaker = self.breaker.answered()
         self._wake()
 

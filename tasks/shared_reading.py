@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -170,6 +171,8 @@ class Reader:
         now = time.monotonic()
         if question.sent is not None:
             return TooSlow(self.where, now - question.sent)
+        if (trouble := self._turns.trouble()) is not None:
+            return trouble
         waited = show_duration(round(now - question.came, 1))
         return Refusal(f"{self.where} was not asked within {waited}: {self._turns.under_way} requests were under way")
 
@@ -247,7 +250,7 @@ class Reader:
             async with asyncio.timeout(timeout):
                 return await in_thread(lambda: self._work(request, timeout))
         except TimeoutError:
-            raise TooSlow(self.where, timeout) from None
+            raise TooSlow(self.where, timeout, max(q.patience.timeout for q in request.questions)) from None
 
     def _landed(self, request: _Request, tried: bool, flight: asyncio.Task[Any]) -> None:
         self._flights.discard(flight)
@@ -273,12 +276,17 @@ class Reader:
         if request.batch is not None:
             self._learn(request.batch, result, failure)
         unmet = isinstance(failure, Refusal) and failure.unmet  # then alone it would be no better
+        told = Apart() if failure is not None and request.merged and not unmet else failure
         for question in request.questions:
             self._forget(question)
-            if failure is None:
-                question.settle(result if question.asked is None else result[question.asked], None)
-            else:
-                question.settle(None, Apart() if request.merged and not unmet else failure)
+        self._hand_out(deque(request.questions), result, told)
+
+    def _hand_out(self, questions: deque[_Question], result: Any, failure: BaseException | None) -> None:
+        """One in each turn of the loop: what they do with it takes milliseconds, and others want their turns too."""
+        question = questions.popleft()
+        question.settle(result[question.asked] if failure is None and question.asked is not None else result, failure)
+        if questions:
+            self.loop.call_soon(self._hand_out, questions, result, failure, context=Context())
 
     def _learn(self, batch: Batch, result: dict[Asked, list[RawSeries]] | None, failure: BaseException | None) -> None:
         members = len(batch.members)
