@@ -93,6 +93,7 @@ def _minutes(
     found = how_it_went(rounds, plan.monitors * (until - since) / EVERY)
     checks, ours = max(found["up"] * CHECKS, 1), {name: spent[name] for name in OURS}
     each = {name: round(1000 * seconds / checks, 2) for name, seconds in ours.items()}
+    idle = {name: 1000 * rest[name] * (until - since) / checks for name in ours}
     theirs = round(1000 * spent["blackbox_exporter"] / max(probes, 1), 2)
     return {
         "plan": asdict(plan),
@@ -104,6 +105,7 @@ def _minutes(
         "checks": found["up"] * CHECKS,
         "probes": probes,
         "cpu_ms_a_check": {**each, "together": round(sum(each.values()), 2)},
+        "of_it_at_rest": {name: round(milliseconds, 2) for name, milliseconds in idle.items()},
         "cpu_ms_a_probe_of_blackbox_exporter": theirs,
         "times_blackbox_exporter": round(sum(each.values()) / theirs, 1) if theirs else None,
         "cpu_s": {name: round(seconds, 2) for name, seconds in spent.items()},
