@@ -40,6 +40,7 @@ from bench.day_found import Taken, wrong_alerts, wrong_requests, wrong_rounds
 from bench.day_script import Script, minute_of, planned, scripts
 from bench.day_worker import AGAIN, service_file
 from bench.day_world import Fate, Services
+from demo.postgres import postgres
 from demo.slack import Posted, Slack
 from demo.stack import SLACK_TOKEN, Process, Stack
 from firstwatch.spec import Service
@@ -242,7 +243,8 @@ def blows(seed: int, minutes: int) -> list[Blow]:
 
 def replay(made: Sequence[Script], falling: Sequence[Blow], all_busy: bool = False) -> Outcome:
     """Raises RuntimeError where a process ends by itself."""
-    with tempfile.TemporaryDirectory() as name, Stack(Path(name)) as stack:
+    with tempfile.TemporaryDirectory() as name, postgres() as database, Stack(Path(name)) as stack:
+        stack.env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url
         return Replay(Path(name), stack, made, falling, all_busy).run()
 
 

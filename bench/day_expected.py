@@ -177,12 +177,14 @@ def _reply(kind: str, checks: Sequence[str], level: str, ends: bool) -> str:
 
 def storms(found: Sequence[Incident], times: Mapping[int, float]) -> Iterator[list[Incident]]:
     """The incidents of each storm: five or more that open within five minutes, and what opens until none has for so
-    long and all are closed. `times`: by the id() of each, when it opened (Unix seconds)."""
+    long and those from the fifth on, which the digest tells, are closed. `times`: by the id() of each, when it opened
+    (Unix seconds)."""
     ordered = sorted(found, key=lambda one: times[id(one)])
     storm: list[Incident] = []
     for i, one in enumerate(ordered):
         now = times[id(one)]
-        if storm and (now - times[id(storm[-1])] < STORM_WITHIN or any(_open_at(each, one.opened) for each in storm)):
+        told_together = any(_open_at(each, one.opened) for each in storm[STORM_AFTER - 1 :])
+        if storm and (now - times[id(storm[-1])] < STORM_WITHIN or told_together):
             storm.append(one)
             continue
         if storm:

@@ -15,7 +15,7 @@ from demo.slack import Posted
 from firstwatch import slowness
 
 _ID = re.compile(r"\b(svc-\d\d)@(\d{4}-\S+Z)")
-_STORM_LINE = re.compile(r"^(svc-\d\d)$", re.M)
+_DIGEST = re.compile(r"\S+ (?:\d+ of )?(\d+) services?:")  # "🔴 3 of 16 services: …"; not all of them are listed
 
 
 @dataclass
@@ -46,7 +46,7 @@ def read(messages: Sequence[Posted]) -> Found:
         elif id is not None:
             minute = minute_of(datetime.fromisoformat(id[2]).timestamp())
             found.threads.setdefault((id[1], minute), []).append(message)
-        elif re.match(r"\S+ (\d+ of )?\d+ services", message.words):
+        elif _DIGEST.match(message.words):
             found.digests.append(message)
         else:
             found.strays.append(message)
@@ -102,13 +102,13 @@ def _said(reply: Posted, service: str) -> str:
 
 
 def _wrong_digests(found: Found, stormy: Sequence[Sequence[Incident]], in_digests: int) -> Iterator[str]:
-    """A storm is one message, in which each of its incidents is one line, and its end one reply."""
-    lines = sum(len(_STORM_LINE.findall(digest.words)) for digest in found.digests)
+    """A storm is one message, which speaks of all its incidents but the first, and its end one reply."""
+    told = sum(int(match[1]) for digest in found.digests if (match := _DIGEST.match(digest.words)))
     expected = sum(any((one.closed is None) for one in storm) for storm in stormy)
     still = [digest for digest in found.digests if "all resolved" not in digest.words.splitlines()[0]]
     ends = [m for digest in found.digests for m in found.replies.get(digest.ts, []) if "all resolved" in m.words]
-    if len(found.digests) != len(stormy) or lines != in_digests:
-        yield f"{len(stormy)} storms with {in_digests} incidents are {len(found.digests)} messages with {lines}"
+    if len(found.digests) != len(stormy) or told != in_digests:
+        yield f"{len(stormy)} storms with {in_digests} incidents are {len(found.digests)} messages with {told}"
     if len(still) > expected or len(ends) != len(found.digests) - len(still):
         yield f"of {len(found.digests)} storms {len(still)} are not over, and {len(ends)} ends were told"
 
