@@ -20,6 +20,7 @@ from firstwatch.report.text import checkpoint_name
 CHECKPOINTS = {"error rate": 0, "p95 latency": 120, "memory trend": 300, "DB connections": 600, "memory creep": 1800}
 """Of the default window: seconds after the deploy, at the real scale."""
 OVER = ("COMPLETED", "FAILED", "CANCELLED")  # a run of ours that crashed is scheduled again
+_FINISHED = ("COMPLETED", "FAILED")  # a checkpoint whose process was killed has crashed, and is taken again
 _AT_A_TIME = 8  # deploys that CI makes at once, at most
 _EVERY = 5.0  # seconds between two questions how many have ended
 _SETTLES = 30.0  # seconds for the server to write down the last task runs
@@ -140,7 +141,8 @@ def _checkpoints(
 ) -> dict[str, Any]:
     """Each checkpoint's task runs: how late they began, how late they had judged, and how many are lost or doubled.
 
-    Of bad releases, those before the verdict count only.
+    Of bad releases, those before the verdict count only. A lateness counts `scale` times at the real scale, as if what
+    made it went with the window's time; but for T+0's: it comes after the smoke test, which takes as long at any scale.
     """
     named = {checkpoint_name(name, at / scale): (name, at / scale) for name, at in CHECKPOINTS.items()}
     late: dict[str, list[float]] = defaultdict(list)
@@ -151,7 +153,7 @@ def _checkpoints(
             continue
         name, at = named[task_run["name"]]
         due = _asked(runs[task_run["flow_run_id"]]) + at
-        seen[task_run["flow_run_id"], name] += 1
+        seen[task_run["flow_run_id"], name] += task_run["state"]["type"] in _FINISHED
         late[name].append(_seconds(task_run["start_time"]) - due)
         if task_run["end_time"] is not None:
             judged.append(_seconds(task_run["end_time"]) - due)
@@ -159,7 +161,9 @@ def _checkpoints(
     began = [seconds for of_one in late.values() for seconds in of_one]
     return {
         "checkpoints_late_s": {name: percentiles(late[name]) for name in CHECKPOINTS} | {"all": percentiles(began)},
-        "checkpoints_late_s_at_the_real_scale": percentiles(seconds * scale for seconds in began),
+        "checkpoints_late_s_at_the_real_scale": percentiles(
+            seconds * (scale if CHECKPOINTS[name] else 1) for name, of_one in late.items() for seconds in of_one
+        ),
         "checkpoints_judged_late_s": percentiles(judged),
         "checkpoints_lost": sum(not seen[run, name] for run in good for name in CHECKPOINTS),
         "checkpoints_doubled": sum(times > 1 for times in seen.values()),

@@ -54,9 +54,9 @@ def _run(window: Window, state: str) -> dict[str, Any]:
     return {"id": window.run, "created": created, "state": {"name": state, "message": "why"}}
 
 
-def _task_run(run: str, name: str, second: float) -> dict[str, Any]:
+def _task_run(run: str, name: str, second: float, kind: str = "COMPLETED") -> dict[str, Any]:
     at = f"2026-01-01T00:00:{second:09.6f}+00:00"
-    return {"flow_run_id": run, "name": name, "start_time": at, "end_time": at}
+    return {"flow_run_id": run, "name": name, "start_time": at, "end_time": at, "state": {"type": kind}}
 
 
 def _looked_at(*task_runs: dict[str, Any]) -> dict[str, Any]:
@@ -81,12 +81,13 @@ def test_how_late_a_checkpoint_is_and_what_that_is_at_the_real_scale() -> None:
     assert (found["checkpoints_lost"], found["checkpoints_doubled"]) == (0, 0)
     assert found["checkpoints_late_s"]["error rate"]["max"] == 0.5
     assert found["checkpoints_late_s"]["memory creep"]["max"] == 0.25
-    assert found["checkpoints_late_s_at_the_real_scale"] == {"p50": 15.0, "p99": 30.0, "max": 30.0}
+    assert found["checkpoints_late_s_at_the_real_scale"] == {"p50": 15.0, "p99": 15.0, "max": 15.0}
 
 
 def test_a_checkpoint_that_is_lost_or_doubled_is_seen() -> None:
     assert _looked_at(*ALL[:-1])["checkpoints_lost"] == 1
     assert _looked_at(*ALL, ALL[2])["checkpoints_doubled"] == 1
+    assert _looked_at(*ALL, _task_run("a", "T+5s memory trend", 5.1, "CRASHED"))["checkpoints_doubled"] == 0  # killed
     assert _looked_at(*ALL, _task_run("a", "T+7s p95 latency", 7))["checkpoints_doubled"] == 0  # one that failed later
 
 
