@@ -183,9 +183,9 @@ class Stack:
         """Start nothing by itself: the schedules of prefect.yaml stand still."""
         self.run("prefect", "deployment", "schedule", "pause", "--all").check_returncode()
 
-    def worker(self, name: str = "worker", pool: str = "production") -> Process:
+    def worker(self, name: str = "worker", pool: str = "production", kind: str = "process") -> Process:
         # No --limit: a worker that asks this often and is given a run twice ends with an error of its limiter.
-        return self.module(name, "prefect", "worker", "start", "--pool", pool, "--type", "process")
+        return self.module(name, "prefect", "worker", "start", "--pool", pool, "--type", kind)
 
     def shop(self, version: str = "v1", name: str = "shop") -> Shop:
         process = self.module(name, "demo.shop", "--port", "0", "--version", version, announces=True)
