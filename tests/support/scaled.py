@@ -58,6 +58,9 @@ class Scaled(Stack):
         self._at[address] = at or f"127.0.0.1:{free_port()}"
         return self._at[address]
 
+    def place_of(self, address: str) -> str:
+        return self._at[address]
+
     def environment(self, service: str, home: str = "") -> dict[str, str]:
         """What the service's processes see: this machine's, what the tests add for all, and what the file says."""
         given = self.services[service].get("environment", {})
