@@ -22,17 +22,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from statistics import median
 
+import numpy as np
+
+from firstwatch import increments
+from firstwatch.increments import History
 from firstwatch.model import Counts, Gauge, Histogram, Measurement, NoData, SourceError
 from firstwatch.units import show_duration
 
 LOOK_BACK = 300.0  # seconds before `since` that a source reads too, to know what was there already
 _SHOWN = 3  # of several series, as many are named
+_TICK = 0.9  # scrape intervals
+
+_Parts = Sequence[tuple[increments.Steps, increments.Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +50,12 @@ class RawSeries:
 
     def between(self, since: float, until: float) -> list[tuple[float, float]]:
         """(time, value) of the samples in [since, until]."""
-        return [(t, v) for t, v in zip(self.at, self.value, strict=True) if since <= t <= until]
+        first, end = bisect_left(self.at, since), bisect_right(self.at, until)
+        return list(zip(self.at[first:end], self.value[first:end], strict=True))
 
     def __str__(self) -> str:
         labels = ",".join(f'{k}="{v}"' for k, v in sorted(self.labels.items()) if k != "__name__")
         return f"{self.labels.get('__name__', '')}{{{labels}}}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What one sample adds to a series: the counts by upper bound. A plain counter has one bound, infinity.
-    `base` is when the counting of this step began, `None` where that was a restart."""
-
-    at: float
-    added: Mapping[float, float]
-    base: float | None
-
-
-_Rows = list[tuple[float, Mapping[float, float]]]  # cumulative counts by upper bound, over time
-_Labelled = Sequence[tuple[Mapping[str, str], _Rows]]
-_Floats = tuple[float, ...]
-_Counted = Sequence[tuple[_Step, _Floats]]  # what each step adds to what is counted
 
 
 # ── the four questions ───────────────────────────────────────────────────────────────────────────────────────
@@ -102,16 +92,16 @@ def counts(
     nothing bad was ever counted: 0. No series of `total` is NoData. More bad than total is SourceError: `bad` must
     select some of what `total` selects.
     """
-    totals = [(s.labels, _counter_rows(s)) for s in total]
-    bads = [(s.labels, _counter_rows(s)) for s in bad]
-    history = _History.of(totals, until, watched_from)
-    steps = [
-        (s, (0.0, s.added[math.inf])) for labels, rows in totals for s in _steps(labels, rows, history, since, until)
-    ]
-    steps += [
-        (s, (s.added[math.inf], 0.0)) for labels, rows in bads for s in _steps(labels, rows, history, since, until)
-    ]
-    measured = _as_counts(steps, history, since, until, query)
+    seen, failed = list(total), list(bad)
+    totals = [increments.counter(s) for s in seen]
+    history = History.of(totals, until, watched_from)
+    every = [increments.steps(rows, history, since, until) for rows in totals]
+    if len(seen) == len(failed) and all(a is b for a, b in zip(seen, failed, strict=True)):  # the load, as a rule
+        parts = [(s, _bad_and_all(s, True, True)) for s in every]
+    else:
+        bads = [increments.steps(increments.counter(s), history, since, until) for s in failed]
+        parts = [(s, _bad_and_all(s, False, True)) for s in every] + [(s, _bad_and_all(s, True, False)) for s in bads]
+    measured = _as_counts(parts, history, since, until, query)
     if isinstance(measured, Counts) and sum(measured.bad) > sum(measured.total):
         more, fewer = f"{sum(measured.bad):g}", f"{sum(measured.total):g}"
         why = (
@@ -138,15 +128,12 @@ def slower_than(
     """
     try:
         histograms = _histograms(buckets)
-        history = _History.of(histograms, until, watched_from)
-        steps = [
-            (s, (s.added[math.inf] - _up_to(bound, s.added), s.added[math.inf]))
-            for labels, rows in histograms
-            for s in _steps(labels, rows, history, since, until)
-        ]
+        history = History.of(histograms, until, watched_from)
+        steps = [increments.steps(rows, history, since, until) for rows in histograms]
+        parts = [(s, _slower_and_all(bound, s.bounds, s.added)) for s in steps]
     except ValueError as error:
         return SourceError(str(error), query)
-    return _as_counts(steps, history, since, until, query)
+    return _as_counts(parts, history, since, until, query)
 
 
 def histogram(
@@ -166,156 +153,64 @@ def histogram(
         histograms = _histograms(buckets)
     except ValueError as error:
         return SourceError(str(error), query)
-    history = _History.of(histograms, until, watched_from)
-    found = [s for labels, rows in histograms for s in _steps(labels, rows, history, since, until)]
-    bounds = sorted(set[float].intersection(*(set(s.added) for s in found))) if found else []
+    history = History.of(histograms, until, watched_from)
+    found = [s for rows in histograms if len((s := increments.steps(rows, history, since, until)).at)]
+    bounds = sorted(set[float].intersection(*(_always_there(s) for s in found))) if found else []
     if len(bounds) == 1:
         return SourceError("the series have no finite bucket (le) in common: select those of one kind", query)
-    steps = [(s, tuple(s.added[upper] - s.added.get(lower, 0.0) for lower, upper in _edges(bounds))) for s in found]
-    grid = _on_grid(steps, history, since)
+    shared = [s.added[:, [s.bounds.index(bound) for bound in bounds]] for s in found]
+    parts = [(s, np.diff(added, axis=1, prepend=0.0)) for s, added in zip(found, shared, strict=True)]
+    grid = increments.on_grid(parts, _TICK * (history.interval or 0.0))
     if grid is None:
         return NoData(_too_few(history.newest, since, until), query)
-    began, at, rows = grid
-    return Histogram(began, at, tuple(bounds), rows, query)
+    return Histogram(grid.since, grid.at, tuple(bounds), tuple(map(tuple, grid.sums.tolist())), query)
 
 
 def above(measured: Histogram, bound: float) -> Counts:
     """The events that were larger than `bound` (bad) of all, as `slower_than` would have counted them. Raises
     ValueError for a bound above the last finite bucket."""
-    rows = [dict(zip(measured.bounds, accumulate(row), strict=True)) for row in measured.counts]
-    total = tuple(row[math.inf] for row in rows)
-    bad = tuple(row[math.inf] - _up_to(bound, row) for row in rows)
+    rows = np.array(measured.counts, np.float64).reshape(len(measured.at), len(measured.bounds))
+    found = _slower_and_all(bound, measured.bounds, np.cumsum(rows, axis=1))
+    bad, total = (tuple(column.tolist()) for column in found.T)
     return Counts(measured.since, measured.at, bad, total, measured.query)
-
-
-def interval(times: Iterable[Sequence[float]]) -> float | None:
-    """The scrape interval: the median gap between samples. None where no series has two."""
-    gaps = [b - a for at in times for a, b in pairwise(at)]
-    return median(gaps) if gaps else None
 
 
 # ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """What was scraped when: tells a series that is new from one that we only now look at."""
-
-    interval: float | None
-    newest: float | None
-    first: float
-    first_by_target: Mapping[tuple[str, str], float]
-
-    @classmethod
-    def of(cls, series: _Labelled, until: float, watched_from: float | None) -> _History:
-        by_target: dict[tuple[str, str], float] = {}
-        times = [[t for t, _ in rows if t <= until] for _, rows in series]
-        for (labels, _), at in zip(series, times, strict=True):
-            if at:
-                known = by_target.get(_target(labels), math.inf)
-                by_target[_target(labels)] = min(known, at[0], watched_from if watched_from is not None else math.inf)
-        newest = max((at[-1] for at in times if at), default=None)
-        return cls(interval(times), newest, min(by_target.values(), default=math.inf), by_target)
-
-    def knew(self, labels: Mapping[str, str], at: float) -> bool:
-        """Whether a series that first appears at `at` was missing before because it did not exist."""
-        if self.first_by_target.get(_target(labels), math.inf) < at:
-            return True
-        return self.interval is not None and self.first + 1.5 * self.interval < at
-
-
-def _target(labels: Mapping[str, str]) -> tuple[str, str]:
-    return labels.get("job", ""), labels.get("instance", "")
-
-
-def _counter_rows(series: RawSeries) -> _Rows:
-    return [(t, {math.inf: v}) for t, v in zip(series.at, series.value, strict=True) if math.isfinite(v)]
-
-
-def _steps(labels: Mapping[str, str], rows: _Rows, history: _History, since: float, until: float) -> Iterator[_Step]:
-    """What each sample in (since, until] adds, as the rules at the top say."""
-    before: tuple[float, Mapping[float, float]] | None = None
-    for at, now in rows:
-        if at > until:
-            return
-        if at > since:
-            if before is None:
-                if history.knew(labels, at):
-                    yield _Step(at, now, None)
-            elif _was_reset(before[1], now):
-                yield _Step(at, now, None)
-            elif before[0] >= since:
-                yield _Step(at, {le: count - before[1][le] for le, count in now.items()}, before[0])
-        before = at, now
-
-
-def _was_reset(before: Mapping[float, float], now: Mapping[float, float]) -> bool:
-    """A count fell, or the buckets are other ones: a new process counts."""
-    return before.keys() != now.keys() or any(count < before[le] for le, count in now.items())
-
-
-def _as_counts(steps: _Counted, history: _History, since: float, until: float, query: str) -> Measurement:
-    """(step, (bad, total)) of all series as one Counts, or why there is none."""
-    grid = _on_grid(steps, history, since)
+def _as_counts(parts: _Parts, history: History, since: float, until: float, query: str) -> Measurement:
+    """(steps, (bad, total)) of all series as one Counts, or why there is none."""
+    grid = increments.on_grid(parts, _TICK * (history.interval or 0.0))
     if grid is None:
         return NoData(_too_few(history.newest, since, until), query)
-    measured = _of_grid(*grid, query)
-    if len(measured.at) == len({step.at for step, _ in steps}):
+    measured = _of_grid(grid, query)
+    if len(grid.at) == grid.times:
         return measured
-    single = _on_grid(steps, history, since, 0.0)
-    return dataclasses.replace(measured, single=_of_grid(*single, query)) if single else measured
+    single = increments.on_grid(parts, 0.0)
+    return dataclasses.replace(measured, single=_of_grid(single, query)) if single else measured
 
 
-def _of_grid(began: float, at: _Floats, rows: tuple[_Floats, ...], query: str) -> Counts:
-    return Counts(began, at, tuple(bad for bad, _ in rows), tuple(total for _, total in rows), query)
+def _of_grid(grid: increments.Grid, query: str) -> Counts:
+    bad, total = (tuple(column.tolist()) for column in grid.sums.T)
+    return Counts(grid.since, grid.at, bad, total, query)
 
 
-def _on_grid(
-    steps: _Counted, history: _History, since: float, tick: float = 0.9
-) -> tuple[float, _Floats, tuple[_Floats, ...]] | None:
-    """What the steps of all series add, in the sum at each tick: when the first interval began, the ticks, the sums.
-
-    A tick is `tick` scrape intervals wide; with 0, each sample's time is one.
-    """
-    if not steps:
-        return None
-    width = tick * (history.interval or 0.0)
-    at: list[float] = []
-    rows: list[_Floats] = []
-    began = -math.inf
-    for step, more in sorted(steps, key=lambda entry: entry[0].at):
-        if step.at - began >= width and (not at or step.at > at[-1]):
-            began = step.at
-            at.append(step.at)
-            rows.append((0.0,) * len(more))
-        at[-1] = step.at
-        rows[-1] = tuple(a + b for a, b in zip(rows[-1], more, strict=True))
-    # Of the first tick alone: what comes later must not change what was said before.
-    starts = [step.base if step.base is not None else since for step, _ in steps if step.at <= at[0]]
-    return min(starts), tuple(at), tuple(rows)
+def _bad_and_all(steps: increments.Steps, bad: bool, counted: bool) -> increments.Floats:
+    """What a counter's steps add to the bad events and to all."""
+    return np.outer(steps.added[:, 0], (bad, counted))
 
 
 # ── histograms ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _histograms(buckets: Iterable[RawSeries]) -> list[tuple[Mapping[str, str], _Rows]]:
-    """The buckets that differ in `le` only, put together: labels without `le`, and counts by bound over time."""
-    labels_of: dict[frozenset[tuple[str, str]], Mapping[str, str]] = {}
-    rows_of: dict[frozenset[tuple[str, str]], dict[float, dict[float, float]]] = {}
-    for series in buckets:
-        labels = {k: v for k, v in series.labels.items() if k != "le"}
-        key = frozenset(labels.items())
-        labels_of[key] = labels
-        rows = rows_of.setdefault(key, defaultdict(dict))
-        le = _bound(series)
-        for t, v in zip(series.at, series.value, strict=True):
-            if math.isfinite(v):
-                rows[t][le] = v
-    for key, rows in rows_of.items():
-        if any(math.inf not in counts_by_le for counts_by_le in rows.values()):
-            name = RawSeries(labels_of[key], (), ())
+def _histograms(buckets: Iterable[RawSeries]) -> list[increments.Rows]:
+    """The buckets that differ in `le` only, put together. Raises ValueError: no +Inf bucket, an `le` that is none."""
+    found = increments.histograms([(_bound(series), series) for series in buckets])
+    for rows in found:
+        if len(rows.at) and (rows.bounds[-1] != math.inf or np.isnan(rows.count[:, -1]).any()):
+            name = RawSeries(rows.labels, (), ())
             raise ValueError(f'{name} has no le="+Inf" bucket, so nobody knows how many requests there were')
-    return [(labels_of[key], sorted(rows.items(), key=lambda row: row[0])) for key, rows in rows_of.items()]
+    return found
 
 
 def _bound(series: RawSeries) -> float:
@@ -328,26 +223,15 @@ def _bound(series: RawSeries) -> float:
     return bound
 
 
-def _edges(bounds: Sequence[float]) -> Iterator[tuple[float, float]]:
-    """(lower, upper) of each bucket; the first one's lower bound is none of the histogram's."""
-    return pairwise([-math.inf, *bounds])
+def _slower_and_all(bound: float, bounds: Sequence[float], count: increments.Floats) -> increments.Floats:
+    """Of the requests in each row of cumulative buckets: those slower than `bound` seconds, and all."""
+    every = count[:, -1]
+    return np.stack((every - increments.up_to(bound, bounds, count), every), axis=1)
 
 
-def _up_to(bound: float, added: Mapping[float, float]) -> float:
-    """How many of the requests in the buckets took `bound` seconds or less."""
-    lower, below = 0.0, 0.0
-    for upper, count in sorted(added.items()):
-        if math.isclose(bound, upper, rel_tol=1e-9):
-            return count
-        if bound < upper:
-            if upper == math.inf:
-                break
-            return below + (count - below) * (bound - lower) / (upper - lower)
-        lower, below = upper, count
-    raise ValueError(
-        f"the histogram's last finite bucket ends at {lower:g}s, below {bound:g}s: it cannot say how many were slower;"
-        f" add a bucket at {bound:g} to the service's histogram"
-    )
+def _always_there(steps: increments.Steps) -> set[float]:
+    """The bounds of the buckets that each step has."""
+    return {bound for j, bound in enumerate(steps.bounds) if not np.isnan(steps.added[:, j]).any()}
 
 
 # ── what is not there ────────────────────────────────────────────────────────────────────────────────────────
