@@ -37,6 +37,7 @@ from tasks.access import access_to
 
 MAX_REQUESTS = 1000  # rows of the request table
 _PATIENCE = 10.0  # seconds for Prefect's server to take a progress update
+AT_REST = 120.0  # seconds between two updates of a progress artifact of which nothing but the time is new
 
 
 async def publish_report(report: ReleaseReport, redactor: Redactor) -> bool:
@@ -136,6 +137,16 @@ class WindowProgress:
         self._key = f"window-{release.slug}"
         self._redactor = redactor
         self._artifact: UUID | None = None
+        self._shown: tuple[str, float] | None = None  # what, and when
+
+    async def keep_up(self, fraction: float, text: str, now: float, *, about: str) -> None:
+        """Update it if there is something else to read than the last time, or AT_REST seconds have passed by `now`
+        (Unix seconds). `about` is what there is to read, without the time. An update at each look would cost Prefect's
+        server more than all else that a window does."""
+        shown = self._shown
+        if shown is not None and shown[0] == about and 0 <= now - shown[1] < AT_REST:
+            return
+        self._shown = (about, now) if await self.update(fraction, text) else None
 
     async def update(self, fraction: float, text: str) -> bool:
         """`fraction` (0..1) of the window is over; `text` says what it waits for. False: Prefect did not take it."""

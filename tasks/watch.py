@@ -6,7 +6,7 @@ The looks and their judgements are firstwatch.timeline's; here they meet the clo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -129,13 +129,21 @@ class Window:
         await self.sleep_until(look.at)
         if look.watched and self._must_measure(look):
             await self._measure()
+        before = self._outcomes()
         self.watch = self.watch.after(look, self.measured.until(look.at))
-        logger = get_run_logger()
+        self._log_what_changed(look, before)
+
+    def _outcomes(self) -> dict[str, Outcome]:
+        """What each checkpoint that was judged comes to."""
+        return {name: state.last.outcome for name, state in self.watch.states.items() if state.last is not None}
+
+    def _log_what_changed(self, look: Look, before: Mapping[str, Outcome]) -> None:
+        """A line for each judgement that came out otherwise than at the look before: the others say nothing new."""
+        at = offset(look.at, self.release.deployed_at)
         for name in look.watched:
             judged = self.watch.states[name].last
-            if judged is not None:
-                at = offset(look.at, self.release.deployed_at)
-                logger.info("%s %s: %s, %s", at, name, judged.outcome, judged.why)
+            if judged is not None and judged.outcome is not before.get(name):
+                get_run_logger().info("%s %s: %s, %s", at, name, judged.outcome, judged.why)
 
     def _must_measure(self, look: Look) -> bool:
         """One measurement serves all looks that lie behind it; one that failed is tried again at the usual pace."""
@@ -162,10 +170,18 @@ class Window:
         )
         self._measured_at = now
 
-    async def show(self, text: str) -> None:
-        """How far the window is, and what it waits for, in its progress artifact."""
-        end = window_length(self.service.window)
-        await self._progress.update((self.clock() - self.release.deployed_at) / end, text)
+    async def show(self, text: str, at: str = "") -> None:
+        """How far the window is, and what it waits for, in its progress artifact; `at` is the look's offset."""
+        now = self.clock()
+        fraction = (now - self.release.deployed_at) / window_length(self.service.window)
+        await self._progress.keep_up(fraction, f"{at}: {text}" if at else text, now, about=text)
+
+    def shown(self, names: Sequence[str]) -> str:
+        """The checkpoints that are watched, and what is not well with them: `error rate, p95 latency (no data)`."""
+        outcomes = self._outcomes()
+        worth_telling = (Outcome.FAIL, Outcome.NO_DATA, Outcome.ERROR)
+        told = (f"{name} ({outcomes[name]})" if outcomes.get(name) in worth_telling else name for name in names)
+        return ", ".join(told) or "nothing yet"
 
 
 # ── the task runs ────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +203,7 @@ async def _wait_for(window: Window, moment: float, what: str) -> Any:
         if look.at >= moment:
             break
         at = offset(look.at, window.release.deployed_at)
-        await window.show(f"{at}: waiting for {what}; watching {', '.join(look.watched) or 'nothing yet'}")
+        await window.show(f"waiting for {what}; watching {window.shown(look.watched)}", at)
         await window.look(look)
         await window.keep_now_and_then()
         if window.over:
