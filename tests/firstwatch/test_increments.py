@@ -108,6 +108,19 @@ def test_the_first_sample_that_cannot_say_is_the_one_that_is_told_of() -> None:
     same(found, one_by_one.slower_than(buckets, 7.0, -1, 10, "q"))
 
 
+def test_the_ends_of_a_tick_and_of_the_time_in_which_a_target_is_not_yet_new() -> None:
+    """Nine of ten seconds after its tick's first sample the next tick begins; at 15 s a target may be an old one."""
+    one = RawSeries({"instance": "a"}, [0.0, 10, 20, 30, 40], [0.0, 1, 2, 3, 4])
+    late = RawSeries({"instance": "b"}, [9.0, 19, 29, 39], [0.0, 10, 20, 30])
+    new = RawSeries({"instance": "c"}, [15.0, 25, 35], [100.0, 101, 102])
+    for more in ([late], [new], [late, new]):
+        found = series.counts([], [one, *more], 0, 40)
+        same(found, one_by_one.counts([], [one, *more], 0, 40))
+        assert isinstance(found, Counts)
+        assert sum(found.total) == 4 + 30 * (late in more) + 2 * (new in more)
+    assert series.counts([], [one, late], 0, 40) == Counts(0, (10, 20, 30, 40), (0,) * 4, (1, 11, 11, 11))
+
+
 # ── the size of a real look ──────────────────────────────────────────────────────────────────────────────────
 
 
