@@ -28,6 +28,7 @@ from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
+MONITORS_QUEUE = "monitors"  # of that pool; everything else is in Prefect's default queue, whose priority is 1
 PROCESS = "process"  # the type of a pool each of whose runs has a process of its own
 RELEASES, MONITORS = "prefect.tag.firstwatch", "prefect.tag.firstwatch-monitor"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
@@ -136,6 +137,16 @@ async def ensure_work_pool(pool_type: str = PROCESS) -> None:
                 print(f"  for type {pool_type}: prefect work-pool delete {WORK_POOL}, then this command again")
 
 
+async def ensure_monitors_queue() -> None:
+    """Where a worker's room is limited (`prefect worker start --limit`, or the pool's), rounds wait behind releases."""
+    async with get_client() as client:
+        try:
+            await client.create_work_queue(MONITORS_QUEUE, priority=2, work_pool_name=WORK_POOL)
+            print(f"work queue {MONITORS_QUEUE!r} created: it comes after all others")
+        except ObjectAlreadyExists:
+            print(f"work queue {MONITORS_QUEUE!r} is there")
+
+
 async def ensure_automations(services: Sequence[Service]) -> None:
     rounds = [service.synthetic.time for service in services if service.synthetic is not None]
     for wanted in restart_automations(max(rounds, default=60.0), monitors=bool(rounds)):
@@ -166,6 +177,7 @@ def main(pool_type: str = PROCESS) -> None:
     """`pool_type`: `process`, or `firstwatch` for workers that run everything in their own process (tasks.worker)."""
     services, all_read = read_services()
     asyncio.run(ensure_work_pool(pool_type))
+    asyncio.run(ensure_monitors_queue())
     deploy()
     asyncio.run(ensure_automations(services))
     asyncio.run(watch_the_watcher(services, all_read))

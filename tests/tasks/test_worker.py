@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pytest
 
 from demo.postgres import postgres
 from demo.stack import Stack
+from tasks.setup import MONITORS_QUEUE
 from tests.support.pool import Pool, Worker
 
 MANY = 20
@@ -217,6 +219,23 @@ def test_a_worker_keeps_its_limit_and_leaves_what_does_not_end_to_the_next(
         successor.process.stop()
     assert pool.states(short).count("Running") == 1, "it had the time to end"
     assert pool.states(lasting)[:4] == ["Scheduled", "Pending", "Running", "Restarting"]
+
+
+def test_where_there_is_not_room_for_all_releases_go_before_monitors(pool: Pool) -> None:
+    """With the queue that `firstwatch setup` makes, though the monitors have waited for longer."""
+    narrow = Pool(pool.stack, "production")
+    setup = "import asyncio; from tasks.setup import ensure_monitors_queue; asyncio.run(ensure_monitors_queue())"
+    pool.stack.run(sys.executable, "-c", setup).check_returncode()
+    monitors = narrow.deploy("waits", name="monitors", work_queue_name=MONITORS_QUEUE)
+    releases = narrow.deploy("waits", name="releases")
+    rounds = [narrow.start_of(monitors, number=n, seconds=0.5) for n in range(4)]
+    release = narrow.start_of(releases, number=9, seconds=0.5)
+    worker = Worker(narrow, "one-room", "--limit", "1")
+    try:
+        began = {run: str(narrow.wait(run)["start_time"]) for run in (*rounds, release)}
+    finally:
+        worker.process.stop()
+    assert began[release] == min(began.values()), began
 
 
 def test_runs_of_a_worker_that_was_killed_go_on_in_another_within_a_minute(pool: Pool, worker: Worker) -> None:
