@@ -9,7 +9,7 @@ import pytest
 from demo.postgres import postgres
 from demo.slack import Slack
 from demo.stack import Stack
-from tests.e2e.production import PLANTED, Production
+from tests.e2e.production import IN_PROCESS, PLANTED, Production
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     with postgres() as database, Stack(tmp_path_factory.mktemp("production")) as stack:
         stack.env.update(
             PREFECT_SERVER_DATABASE_CONNECTION_URL=database.url,
+            FIRSTWATCH_WORKER_API_CONNECTIONS="20",
             SHOP_SMOKE_PASSWORD=PLANTED,
             SHOP_ACCOUNT_PASSWORD=PLANTED,
             SHOP_ROLLBACK_SECRET=PLANTED,
@@ -35,6 +36,8 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         stack.setup()
         stack.pause_schedules()  # the shop of services/shop.yaml is not here
         stack.worker()
+        stack.run("prefect", "work-pool", "create", IN_PROCESS, "--type", "firstwatch").check_returncode()
+        stack.worker("worker-in-process", IN_PROCESS, "firstwatch")
         yield Production(stack, database, slack, prometheus, lost)
 
 

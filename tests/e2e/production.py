@@ -21,6 +21,8 @@ from demo.postgres import Postgres
 from demo.slack import Posted, Slack
 from demo.stack import Process, Shop, Stack
 
+PROCESSES, IN_PROCESS = "production", "in-process"  # work pools: a process for each run, or all runs in their worker's
+AT_ONCE = {PROCESSES: 3, IN_PROCESS: 5}  # scenarios on each: the start of a process takes seconds of CPU time
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")  # a crashed run of ours is scheduled again
 WINDOW = [
     {"at": "0s", "name": "error rate", "signal": "errors"},
@@ -48,6 +50,7 @@ class Scenario:
     patience: float = 240
     prometheus: str = "prometheus"  # which one measures it
     stable: bool = False  # v1 runs beside it, for a canary to be compared with
+    pool: str = PROCESSES
 
 
 @dataclass
@@ -88,14 +91,13 @@ class Result:
 
 
 class Production:
-    """Everything shared by the scenarios; they run side by side, at most `at_once` of them."""
+    """Everything shared by the scenarios; they run side by side, at most AT_ONCE of them."""
 
-    def __init__(
-        self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process, at_once: int = 4
-    ):
+    def __init__(self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process):
         self.stack, self.database, self.slack, self.lost = stack, database, slack, lost
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
-        self._slots = threading.Semaphore(at_once)
+        self._slots = {pool: threading.Semaphore(most) for pool, most in AT_ONCE.items()}
+        self._deployments: dict[tuple[str, str], str] = {}
         self._setting_up = threading.Lock()
         self._api = httpx.Client(base_url=stack.api_url, timeout=150, trust_env=False)
 
@@ -116,7 +118,7 @@ class Production:
         return answer.json() if answer.content else None
 
     def play(self, scenario: Scenario) -> Result:
-        with self._slots:
+        with self._slots[scenario.pool]:
             with self._setting_up:
                 shop, *others = self._shops(scenario)
                 traffic = [
@@ -152,14 +154,26 @@ class Production:
             "deployed_at": datetime.fromtimestamp(deployed_at, UTC).isoformat(),
             **scenario.parameters,
         }
-        deployment = self.get(f"deployments/name/{scenario.flow}/production")
-        run = self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=parameters)
+        deployment = self._deployment(scenario.flow, scenario.pool)
+        run = self.ask(f"deployments/{deployment}/create_flow_run", parameters=parameters)
         if scenario.later:
             self.wait_for_window(run["id"])
             shop.faults(**scenario.later)
         if scenario.meanwhile:
             scenario.meanwhile(self, Running(scenario, shop, run["id"], deployed_at))
         return self.result(scenario.name, run["id"], shop, scenario.patience)
+
+    def _deployment(self, flow: str, pool: str) -> str:
+        """The id of the flow's deployment; in the pool IN_PROCESS, of the same one there."""
+        with self._setting_up:
+            if (flow, pool) not in self._deployments:
+                found = self.get(f"deployments/name/{flow}/production")
+                if pool == IN_PROCESS:
+                    same = ("flow_id", "entrypoint", "path", "pull_steps", "tags", "job_variables")
+                    copied = {key: found[key] for key in (*same, "parameter_openapi_schema")}
+                    found = self.ask("deployments/", name=pool, work_pool_name=pool, **copied)
+                self._deployments[flow, pool] = found["id"]
+            return self._deployments[flow, pool]
 
     def wait_for_window(self, flow_run_id: str) -> None:
         until = time.monotonic() + 90

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.production import PLANTED, Production, Result, Running, Scenario
+from tests.e2e.production import IN_PROCESS, PLANTED, PROCESSES, Production, Result, Running, Scenario
 from tests.support.browser import browser
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -48,6 +48,7 @@ def _own_checkpoints(file: dict[str, Any]) -> None:
     ]
 
 
+IN_PROCESSES_OF_THEIR_OWN = {"good", "errors", "embedded", "parked", "smoke-alone"}
 SCENARIOS = [
     Scenario("good"),
     Scenario("errors", later={"errors": 0.3}),
@@ -83,6 +84,8 @@ def played(
     """The scenarios of the tests that were asked for, started at once; each test waits for its own."""
     asked = {item.callspec.params.get("result") for item in request.session.items if hasattr(item, "callspec")}
     wanted = [s for s in SCENARIOS if s.name in asked | {"good"}]
+    for scenario in wanted:  # the same deployments, in either kind of work pool
+        scenario.pool = PROCESSES if scenario.name in IN_PROCESSES_OF_THEIR_OWN else IN_PROCESS
     return {s.name: side_by_side.submit(production.play, s) for s in wanted}
 
 
