@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,16 +19,21 @@ from uuid import uuid4
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType, Worker
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Scheduled
 
 HEARTBEAT = 8  # seconds between two signs of life of a worker
 SILENT = 25.0  # seconds without one, after which it is dead
+FORGOTTEN = 45.0  # seconds: the automations need some ten
+TAGS = ["firstwatch", "firstwatch-monitor"]  # of what `firstwatch setup` deploys
+_CRASHES_EVERY = 30.0  # seconds between two looks for them
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200
 _EARS = 3  # beats in a row that the server must have heard of us, before we take another's silence for its death
@@ -56,6 +61,7 @@ class Orphans:
         self._owner, self._logger = owner, logger
         self._heard: deque[float] = deque(maxlen=_EARS)  # when the server last heard us; monotonic
         self._looked: dict[str, datetime | None] = {}  # the dead whose runs were seen to, and their last beats
+        self._looked_for_crashes = -_CRASHES_EVERY  # monotonic
         self.taken = 0  # runs that were given to the living, so far
 
     async def look(self, client: PrefectClient, pool: str) -> bool:
@@ -69,27 +75,27 @@ class Orphans:
 
     async def _bury(self, client: PrefectClient, pool: str) -> None:
         workers = await client.read_workers_for_work_pool(pool, limit=_PAGE)
-        dead = {worker.name: worker.last_heartbeat_time for worker in self._dead(workers)}
-        new = {name for name, beat in dead.items() if self._looked.get(name) != beat}
-        first = self._owner.name not in self._looked  # an earlier worker of our name may have left some
-        if not new and not first:
-            return
-        await self._take(client, pool, new)
-        self._looked |= {self._owner.name: None, **{name: dead[name] for name in new}}
-
-    def _dead(self, workers: Sequence[Worker]) -> Iterator[Worker]:
-        """Those that we are to see to: the living agree on who does, and nobody does whom the server did not hear."""
         beats = {worker.name: worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time}
+        first = self._owner.name not in self._looked  # an earlier worker of our name may have left some
+        sees = self._sees_to_it(beats)
+        dead = self._dead(beats) if sees else {}
+        new = {name for name, beat in dead.items() if self._looked.get(name) != beat}
+        if new or first:
+            await self._take(client, pool, new)
+            self._looked |= {self._owner.name: None, **{name: dead[name] for name in new}}
+        if sees and time.monotonic() - self._looked_for_crashes > _CRASHES_EVERY:
+            self._looked_for_crashes = time.monotonic()
+            await self._take_forgotten(client, beats[self._owner.name])
+
+    def _sees_to_it(self, beats: Mapping[str, datetime]) -> bool:
+        """Whether it is ours to do: the living agree on who does, and nobody does whom the server did not hear."""
         ours = beats.get(self._owner.name)
-        if ours is None or not self._is_heard():
-            return
-        living = [name for name, beat in beats.items() if (ours - beat).total_seconds() < SILENT]
-        if min(living) != self._owner.name:
-            return
-        for worker in workers:
-            beat = beats.get(worker.name)
-            if beat is not None and worker.name not in living and ours - beat < _BURIED:
-                yield worker
+        return ours is not None and self._is_heard() and self._owner.name == min(_living(beats, ours))
+
+    def _dead(self, beats: Mapping[str, datetime]) -> dict[str, datetime]:
+        ours = beats[self._owner.name]
+        living = _living(beats, ours)
+        return {name: beat for name, beat in beats.items() if name not in living and ours - beat < _BURIED}
 
     def _is_heard(self) -> bool:
         """Without a gap for so long that everybody who lives was heard too: not so after the server was away."""
@@ -98,16 +104,41 @@ class Orphans:
         return all(b - a < SILENT for a, b in zip(self._heard, list(self._heard)[1:], strict=False))
 
     async def _take(self, client: PrefectClient, pool: str, dead: set[str]) -> None:
-        from tasks.opening import RESTARTING
-
         for run in await _held(client, pool):
             if self._owner.has_lost(run, dead):
-                why = f"Its worker {(run.infrastructure_pid or '').rpartition('/')[0]} has died; another one goes on."
-                now = datetime.now(UTC)
-                again: State[None] = Scheduled(scheduled_time=now, name=RESTARTING, message=why)
-                await client.set_flow_run_state(run.id, again, force=True)
-                self.taken += 1
-                self._logger.warning("Flow run %s (%s): %s", run.name, run.id, why)
+                name = (run.infrastructure_pid or "").rpartition("/")[0]
+                await self._give(client, run, f"Its worker {name} has died; another one goes on.")
+
+    async def _take_forgotten(self, client: PrefectClient, now: datetime) -> None:
+        """Crashed runs that nobody has scheduled again. `now`: by the server's clock."""
+        for run in await _crashed(client, now):
+            if run.state is not None and (now - run.state.timestamp).total_seconds() > FORGOTTEN:
+                await self._give(client, run, "It had crashed, and the server's automation did not see it.")
+
+    async def _give(self, client: PrefectClient, run: FlowRun, why: str) -> None:
+        """Schedule it for now, for whichever worker has room."""
+        from tasks.opening import RESTARTING
+
+        again: State[None] = Scheduled(scheduled_time=datetime.now(UTC), name=RESTARTING, message=why)
+        await client.set_flow_run_state(run.id, again, force=True)
+        self.taken += 1
+        self._logger.warning("Flow run %s (%s): %s", run.name, run.id, why)
+
+
+def _living(beats: Mapping[str, datetime], ours: datetime) -> set[str]:
+    return {name for name, beat in beats.items() if (ours - beat).total_seconds() < SILENT}
+
+
+async def _crashed(client: PrefectClient, now: datetime) -> list[FlowRun]:
+    """Our runs that crashed within the last hour."""
+    return await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+            end_time=FlowRunFilterEndTime(after_=now - timedelta(hours=1)),
+            tags=FlowRunFilterTags(any_=TAGS),
+        ),
+        limit=_PAGE,
+    )
 
 
 async def _held(client: PrefectClient, pool: str) -> list[FlowRun]:

@@ -66,6 +66,7 @@ def runs(pool: Pool, starting: tuple[Worker, Worker]) -> dict[str, str]:
         "flaky": pool.start("flaky"),
         "too slow": pool.start("too_slow"),
         "synchronous": pool.start("synchronous"),
+        "forgotten": _crashed(pool),
         "elsewhere": pool.start_of(elsewhere),
     }
 
@@ -277,6 +278,15 @@ def test_a_worker_that_comes_back_under_its_name_goes_on_at_once(pool: Pool) -> 
         again.process.stop()
 
 
+def test_a_crashed_run_of_which_the_server_told_nobody_goes_on(
+    pool: Pool, runs: dict[str, str], worker: Worker
+) -> None:
+    """No automation is set up here."""
+    pool.wait(runs["forgotten"], "COMPLETED")
+    assert "Restarting" in pool.states(runs["forgotten"])
+    assert pool.run(runs["synchronous"])["state"]["type"] == "CRASHED", "it is not one of ours"
+
+
 def test_heartbeats_are_sent_as_the_deployment_asks(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
     pool.wait(runs["beats"], seconds=60)
     until = time.monotonic() + 10
@@ -289,6 +299,14 @@ def test_heartbeats_are_sent_as_the_deployment_asks(pool: Pool, runs: dict[str, 
             return
         assert time.monotonic() < until, "no heartbeat in 33 s"
         time.sleep(0.5)
+
+
+def _crashed(pool: Pool) -> str:
+    """A run of a deployment of ours that has crashed before any worker was there."""
+    waits = pool.deploy("waits", name="forgotten", tags=["firstwatch"])
+    run = pool.start_of(waits, number=8)
+    pool.set_state(run, "CRASHED", "Crashed", force=True)
+    return run
 
 
 def _now() -> str:
