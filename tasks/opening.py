@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from firstwatch.kayenta import queries
 from firstwatch.model import Release, rfc3339
-from firstwatch.spec import Service, load_or_raise
+from firstwatch.spec import Service
 from firstwatch.spec.fill import fill
 from tasks import slack
 from tasks.canary import Meter
@@ -31,6 +31,7 @@ from tasks.measure import selectors_of
 from tasks.report import WindowProgress
 from tasks.run import NotVerifiable, Run
 from tasks.secrets import SecretMissing, known_secrets, load_secret
+from tasks.service_files import parsed
 from tasks.sources import open_source
 from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
@@ -63,7 +64,7 @@ async def open_run(
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
         transport = await stack.enter_async_context(open_transport(spec, logger=logger))
-        for secret in await known_secrets(spec.model_dump()):
+        for secret in await known_secrets(spec):
             transport.redactor.add(secret)
         journal = await Journal.open(client, flow_run.id, transport.redactor.value)
         release = Release(spec.service, version, _moment(deployed_at, flow_run))
@@ -182,7 +183,7 @@ def read_service(service: str) -> Service:
     folder = Path(os.environ.get("FIRSTWATCH_SERVICES", "services"))
     path = Path(service) if service.endswith((".yaml", ".yml")) else folder / f"{service}.yaml"
     try:
-        return load_or_raise(path.read_text(encoding="utf-8"), str(path), os.environ)
+        return parsed(path)
     except (OSError, UnicodeDecodeError) as problem:
         raise NotVerifiable(f"the service file {path} cannot be read: {problem}") from problem
     except ValueError as problem:

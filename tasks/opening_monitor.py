@@ -101,7 +101,7 @@ async def _monitor(
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Monitor]:
     async with open_transports(spec, logger, clock) as (transport, outside):
-        for secret in await known_secrets(spec.model_dump()):
+        for secret in await known_secrets(spec):
             for each in (transport, *outside.values()):
                 each.redactor.add(secret)
         yield Monitor(

@@ -6,9 +6,11 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from typing import Any, get_args
 
 from firstwatch.redaction import Secret
+from firstwatch.spec import Model, SecretName
 
 SECRET_IN_TEXT = re.compile(r"secret:([A-Za-z0-9_-]+)")
 """Where a text of the service file asks for a secret."""
@@ -35,8 +37,8 @@ async def load_secret(name: str) -> Secret:
     return Secret(name, value)
 
 
-async def known_secrets(file: Any) -> list[str]:
-    """The values of all secrets that a service file (as plain data) names and that can be found, for the redactor.
+async def known_secrets(file: Model) -> list[str]:
+    """The values of all secrets that a service file names and that can be found, for the redactor.
 
     One that is missing is told where it is used.
     """
@@ -50,21 +52,27 @@ async def known_secrets(file: Any) -> list[str]:
 
 
 def _secret_names(value: Any) -> Iterator[str]:
-    """Every name in the file's secret fields (`secret`, `password`, `token`, `bearer`, `client_secret`, Slack's
-    `webhook`, the dead-man's `ping`), and each `secret:NAME` in a text."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in _SECRET_FIELDS and isinstance(item, str):
-                yield item
-            yield from _secret_names(item)
-    elif isinstance(value, list):
+    """Every name in a field of the file that is for a secret, and each `secret:NAME` in a text. What a request carries
+    is the team's own: of a body, `{"password": "wrong"}` names no secret."""
+    if isinstance(value, Model):
+        for field in type(value).model_fields:
+            item = getattr(value, field)
+            yield from [item] if item and field in _secret_fields(type(value)) else _secret_names(item)
+    elif isinstance(value, dict):
+        yield from _secret_names(list(value.values()))
+    elif isinstance(value, list | tuple):
         for item in value:
             yield from _secret_names(item)
     elif isinstance(value, str):
         yield from SECRET_IN_TEXT.findall(value)
 
 
-_SECRET_FIELDS = frozenset({"secret", "password", "token", "bearer", "webhook", "client_secret", "ping"})
+@cache
+def _secret_fields(model: type[Model]) -> frozenset[str]:
+    """The fields that are a SecretName, or may be one: they hold the name alone, without `secret:`."""
+    mark = get_args(SecretName)[1]
+    fields = model.model_fields.items()
+    return frozenset(n for n, f in fields if mark in f.metadata or SecretName in get_args(f.annotation))
 
 
 def variable_name(name: str) -> str:
