@@ -171,7 +171,7 @@ class Production:
                 if pool == IN_PROCESS:
                     same = ("flow_id", "entrypoint", "path", "pull_steps", "tags", "job_variables")
                     copied = {key: found[key] for key in (*same, "parameter_openapi_schema")}
-                    found = self.ask("deployments/", name=pool, work_pool_name=pool, **copied)
+                    found = self._call("POST", "deployments/", json={"name": pool, "work_pool_name": pool, **copied})
                 self._deployments[flow, pool] = found["id"]
             return self._deployments[flow, pool]
 
