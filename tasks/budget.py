@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tasks.busy import is_busy, without_patience
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
 LONGEST_BACK_OFF = 10.0  # seconds: what a Retry-After may ask of us
 _SERVER_PATIENCE = 6.0  # seconds for one answer of the Prefect server: better late than twice the rate
 _SERVER_AGAIN = 10.0  # seconds until a server that was lost is asked again
+_STANDS = 300.0  # seconds for which a limit that this process has put right is taken to stand as it is
 _CROWDED = 5.0  # seconds for which we step back a little before we ask, after another process has been met
 
 _log = logging.getLogger(__name__)
@@ -30,16 +33,6 @@ _log = logging.getLogger(__name__)
 
 class BudgetExhausted(Exception):
     """The request's turn did not come in time."""
-
-
-class _Busy(Exception):
-    """The server's SQLite was locked by another process' question."""
-
-
-async def _raise_if_busy(response: httpx.Response) -> None:
-    """Prefect's client would wait for two seconds and more before it repeats the question."""
-    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        raise _Busy
 
 
 class Bucket:
@@ -73,6 +66,7 @@ def burst(rate: float) -> int:
 
 
 _buckets: dict[str, Bucket] = {}  # one a service in this process, whoever asks
+_stands: dict[tuple[str, str, float], float] = {}  # API, limit, rate → when it was last put right (monotonic seconds)
 
 
 class SharedLimit:
@@ -114,24 +108,50 @@ class SharedLimit:
 
     async def ensure(self) -> None:
         """Create the limit, or bring it to the file's rate. Safe when several processes do it at once."""
+        while True:
+            if await self._upsert():
+                self._stood(time.monotonic())
+                return
+            await asyncio.sleep(random.uniform(0.01, 0.05))  # another process was faster: look at what it made
+
+    async def ensure_now_and_then(self) -> None:
+        """The same, unless this process has done so a short while ago: one that has gone since is missed when its slots
+        are asked for."""
+        if time.monotonic() - _stands.get(self._place, float("-inf")) > _STANDS:
+            await self.ensure()
+
+    @property
+    def _place(self) -> tuple[str, str, float]:
+        return str(self._client.api_url), self.name, self._rate
+
+    def _stood(self, now: float) -> None:
+        """Known to stand at this rate, and at no other."""
+        for other in [place for place in _stands if place[:2] == self._place[:2]]:
+            del _stands[other]
+        _stands[self._place] = now
+
+    async def _upsert(self) -> bool:
         from prefect.exceptions import ObjectAlreadyExists
 
-        while True:
-            try:
+        try:
+            with without_patience(self._client):
                 await self._client.upsert_global_concurrency_limit_by_name(self.name, burst(self._rate), self._rate)
-                return
-            except (ObjectAlreadyExists, _Busy):  # another process was faster: look at what it made
-                await asyncio.sleep(random.uniform(0.01, 0.05))
+        except ObjectAlreadyExists:
+            return False
+        except httpx.HTTPStatusError as refused:
+            if not is_busy(refused):
+                raise
+            return False
+        return True
 
     async def _increment(self, slots: int) -> bool:
         """Did the server give the slots? A limit that is gone or of another size is put right, and the answer is no."""
         try:
-            answer = await self._client.increment_concurrency_slots([self.name], slots, mode="rate_limit")
-        except _Busy:
-            return False
+            with without_patience(self._client):
+                answer = await self._client.increment_concurrency_slots([self.name], slots, mode="rate_limit")
         except httpx.HTTPStatusError as refused:
             status = refused.response.status_code
-            if status == httpx.codes.LOCKED:
+            if status == httpx.codes.LOCKED or is_busy(refused):
                 return False
             if status != httpx.codes.UNPROCESSABLE_ENTITY:
                 raise
@@ -231,11 +251,10 @@ async def _shared_limit(stack: contextlib.AsyncExitStack, service: str, rate: fl
         return None
     from prefect.client.orchestration import get_client
 
-    client = get_client(httpx_settings={"event_hooks": {"response": [_raise_if_busy]}})
-    shared = SharedLimit(await stack.enter_async_context(client), service, rate)
+    shared = SharedLimit(await stack.enter_async_context(get_client()), service, rate)  # the run's own, in a run
     try:
         async with asyncio.timeout(_SERVER_PATIENCE):
-            await shared.ensure()
+            await shared.ensure_now_and_then()
     except Exception as broken:
         shared.lose(broken)
     return shared

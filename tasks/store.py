@@ -15,9 +15,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -31,6 +29,7 @@ from prefect.logging import get_logger
 from pydantic import ValidationError
 
 from firstwatch.model import as_json
+from tasks.busy import is_busy, without_patience
 
 KEPT = 3  # versions that stay: a reader that is on its way to an older one finds it
 TRIES = 20  # at a change that others keep getting ahead of
@@ -205,7 +204,7 @@ async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:
     """Delete older versions. What the server has no time for is left to who writes next: with SQLite, a delete beside
     other writers is refused again and again, at the price of several that are not."""
     try:
-        with _without_patience(client):
+        with without_patience(client):
             for version in old:
                 await _drop(client, version)
     except (httpx.TransportError, httpx.HTTPStatusError) as problem:
@@ -233,33 +232,9 @@ async def _delete(
 
 # ── a server that is away, or busy ───────────────────────────────────────────────────────────────────────────
 
-_impatient: ContextVar[bool] = ContextVar("_impatient", default=False)
-
-
-async def _raise_if_busy(response: httpx.Response) -> None:
-    """With SQLite, of two writers at once one is sent away. Prefect's client would wait for two seconds, then four, …;
-    who shares the client with us keeps that."""
-    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and _impatient.get():
-        raise httpx.HTTPStatusError("503: the Prefect server is busy", request=response.request, response=response)
-
 
 def _will_pass(problem: httpx.TransportError | httpx.HTTPStatusError) -> bool:
-    if isinstance(problem, httpx.TransportError):
-        return True
-    return problem.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
-
-
-@contextmanager
-def _without_patience(client: PrefectClient) -> Iterator[None]:
-    """A busy server's answer is raised at once."""
-    hooks = client._client.event_hooks
-    if _raise_if_busy not in hooks["response"]:
-        client._client.event_hooks = {**hooks, "response": [*hooks["response"], _raise_if_busy]}
-    before = _impatient.set(True)
-    try:
-        yield
-    finally:
-        _impatient.reset(before)
+    return isinstance(problem, httpx.TransportError) or is_busy(problem)
 
 
 async def _patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]]) -> T:
@@ -271,7 +246,7 @@ async def _patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]]) -> 
     until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
     while True:
         try:
-            with _without_patience(client):
+            with without_patience(client):
                 return await ask()
         except (httpx.TransportError, httpx.HTTPStatusError) as problem:
             if not _will_pass(problem) or time.monotonic() + pause >= until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.context import AsyncClientContext
 
 from demo.stack import Stack
 from tasks.budget import Budget, BudgetExhausted, burst, open_budget
+from tests.support.counted import counted
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,6 +207,28 @@ def test_the_limit_is_made_once_and_follows_the_file(prefect_api: str) -> None:
         assert (changed["limit"], changed["slot_decay_per_second"]) == (1, 7)
 
     asyncio.run(main())
+
+
+@pytest.mark.e2e
+def test_a_second_run_of_the_process_asks_for_slots_alone_with_the_run_s_client(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    ordinary = ssl.SSLContext.__new__
+    monkeypatch.setattr(ssl.SSLContext, "__new__", lambda *given: made.append(given) or ordinary(*given))
+
+    async def main() -> list[str]:
+        service = name()
+        async with AsyncClientContext.get_or_create(), open_budget(service, 50) as budget:
+            await budget.take(5)
+            made.clear()
+            with counted(prefect_api) as asked:
+                async with open_budget(service, 50) as again:
+                    await again.take(5)
+            return asked
+
+    assert asyncio.run(main()) == ["POST /v2/concurrency_limits/increment"]
+    assert made == []  # no TLS context
 
 
 @pytest.mark.e2e
