@@ -25,6 +25,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -70,10 +71,12 @@ def gauge(series: Iterable[RawSeries], since: float, until: float, query: str = 
         told = several([s for s, _ in found])
         return SourceError(told, query, second[0][0], before if isinstance(before, Gauge) else None)
     points = found[0][1] if found else []
-    finite = [(t, v) for t, v in points if math.isfinite(v)]
-    if not finite:
+    at, value = (tuple(column) for column in zip(*points, strict=True)) if points else ((), ())
+    finite = np.isfinite(value)
+    if not finite.any():
         return NoData("every sample is NaN or infinite" if points else "no series has a sample in this time", query)
-    at, value = zip(*finite, strict=True)
+    if not finite.all():
+        at, value = (tuple(compress(column, finite)) for column in (at, value))
     return Gauge(at, value, query)
 
 

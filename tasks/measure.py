@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from firstwatch.model import Counts, Measurement, SourceError
 from firstwatch.selector import Selector, parse
 from firstwatch.spec import Service, look_every, signals_of, window_length
-from firstwatch.spec.models import Checkpoint
+from firstwatch.spec.models import Checkpoint, Signals
 from firstwatch.timeline import GRACE, Measured
 from tasks.sources import Source
 
@@ -38,10 +38,11 @@ async def measure(
     `deadline` is the source's: Unix seconds until which a failed question is asked again.
     """
     since, every = deployed_at - HISTORY * window_length(service.window), _every(service)
-    requests = signals_of(service).requests
+    signals = signals_of(service)
+    requests = signals.requests
 
     async def of(question: _Question) -> Measurement:
-        return await _asked(_ask(source, service, question, since, until, every, deadline))
+        return await _asked(_ask(source, requests, question, since, until, every, deadline))
 
     async def alive() -> Sequence[float] | None:
         try:
@@ -49,7 +50,7 @@ async def measure(
         except Exception:  # not known, then
             return None
 
-    wanted = {c.name: _question(c, service) for c in checkpoints}
+    wanted = {c.name: _question(c, signals, service.objectives.latency) for c in checkpoints}
     questions = list(dict.fromkeys(wanted.values()))
     load = _asked(source.counts(requests, requests, since, until, deadline=deadline))
     found, loaded, lived = await asyncio.gather(asyncio.gather(*(of(q) for q in questions)), load, alive())
@@ -74,8 +75,7 @@ def _every(service: Service) -> float:
     return every * math.ceil((1 + HISTORY + GRACE) * window_length(service.window) / every / _MOST_VALUES)
 
 
-def _question(checkpoint: Checkpoint, service: Service) -> _Question:
-    signals, objectives = signals_of(service), service.objectives.latency
+def _question(checkpoint: Checkpoint, signals: Signals, objectives: Mapping[str, float]) -> _Question:
     match checkpoint.signal:
         case "errors":
             return "errors", signals.errors, 0.0
@@ -89,7 +89,7 @@ def _question(checkpoint: Checkpoint, service: Service) -> _Question:
 
 async def _ask(
     source: Source,
-    service: Service,
+    requests: str,
     question: _Question,
     since: float,
     until: float,
@@ -98,7 +98,7 @@ async def _ask(
 ) -> Measurement:
     kind, text, bound = question
     if kind == "errors":
-        return await source.counts(text, signals_of(service).requests, since, until, deadline=deadline)
+        return await source.counts(text, requests, since, until, deadline=deadline)
     if kind == "latency":
         return await source.slower_than(text, bound, since, until, deadline=deadline)
     return await source.gauge(text, since, until, every=every, deadline=deadline)

@@ -15,12 +15,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from firstwatch import series
 from firstwatch.batching import Asked, among, covers, ranged
+from firstwatch.kept import Kept
 from firstwatch.model import Gauge, Measurement, SourceError, Values
 from firstwatch.redaction import Secret
 from firstwatch.selector import Selector, SelectorError, is_plain, parse
@@ -31,6 +33,7 @@ from tasks.prometheus_answers import all_series, numbers, one_value
 from tasks.prometheus_session import Refusal, TooSlow
 from tasks.shared_reading import WHOLE, Apart, Patience, Reader, reader_for
 
+MOST_KEPT = 50_000  # samples of one source: 0.8 MB; a window of the default five signals has some 6,000
 MOST_POINTS = 10_000  # of a query_range; Prometheus refuses more than 11,000
 _ALIKE = 80  # steps in which windows may begin and still ask alike: ten minutes of a window's usual pace
 _PATIENCE = 3  # timeouts, where no deadline is given
@@ -40,9 +43,14 @@ T = TypeVar("T")
 
 
 class PrometheusSource:
-    """See tasks.sources.Source. `url` is the server's base URL; a user name in it is taken as basic authentication."""
+    """See tasks.sources.Source. `url` is the server's base URL; a user name in it is taken as basic authentication.
 
-    def __init__(self, url: str, access: Access | None = None, *, rng: random.Random | None = None) -> None:
+    `keep`: who asks the same again and again, up to a later time, reads what is new only (firstwatch.kept).
+    """
+
+    def __init__(
+        self, url: str, access: Access | None = None, *, rng: random.Random | None = None, keep: bool = False
+    ) -> None:
         access = access or Access()
         parts = urlsplit(url)
         if parts.password is not None and access.basic is None:
@@ -51,6 +59,7 @@ class PrometheusSource:
         self._url = parts._replace(netloc=self._host).geturl().rstrip("/")
         self._access, self._redactor, self._rng = access, access.redactor(), rng or random.Random()
         self._lent: Reader | None = None
+        self._keep, self._kept = keep, dict[Hashable, Kept]()
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,6 +70,7 @@ class PrometheusSource:
         if self._lent is not None:
             self._lent.release()
             self._lent = None
+        self._kept.clear()
 
     def snapshot(self) -> dict[str, Any]:
         return {}  # the server keeps the history
@@ -120,10 +130,12 @@ class PrometheusSource:
         deadline: float | None = None,
     ) -> Measurement:
         async def measure(patience: Patience) -> Measurement:
-            if isinstance(query, Selector) or is_plain(query):
-                found = await self._samples(_plain(query), since, until, patience)
+            try:
+                selector = _plain(query)
+            except SelectorError:
+                found = await self._evaluated(str(query), since, until, patience, every)
             else:
-                found = await self._evaluated(query, since, until, patience, every)
+                found = await self._samples(selector, since, until, patience)
             return series.gauge(found, since, until, str(query))
 
         return await self._guarded(measure, str(query), deadline)
@@ -177,15 +189,48 @@ class PrometheusSource:
         begin = math.floor(since / (_ALIKE * step)) * _ALIKE * step
         end = math.floor(until / step) * step
         scraped = f"count(count_over_time(up[{round(1000 * step)}ms]))"
-        measured = await self.gauge(scraped, begin, end, every=step, deadline=deadline)
+
+        async def measure(patience: Patience) -> Measurement:
+            async def read(known: float) -> list[RawSeries]:
+                first = max(begin, math.ceil(known / step) * step)
+                return await self._evaluated(scraped, first, end, patience, step)
+
+            # A value says what was scraped in its own step: none of them changes later, but by late samples.
+            return series.gauge(await self._known((scraped, begin), begin, end, read), begin, end, scraped)
+
+        measured = await self._guarded(measure, scraped, deadline)
         return [at for at in measured.at if since <= at <= until] if isinstance(measured, Gauge) else None
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _samples(self, selector: Selector, since: float, until: float, patience: Patience) -> list[RawSeries]:
         """The raw samples in [since, until]."""
-        asked = Asked(selector, since, until)
-        return await self._ask(lambda reader, apart: reader.samples(asked, patience, apart=apart), patience)
+
+        async def read(begin: float) -> list[RawSeries]:
+            asked = Asked(selector, begin, until)
+            return await self._ask(lambda reader, apart: reader.samples(asked, patience, apart=apart), patience)
+
+        return await self._known(selector, since, until, read)
+
+    async def _known(
+        self, key: Hashable, since: float, until: float, read: Callable[[float], Awaitable[list[RawSeries]]]
+    ) -> list[RawSeries]:
+        """What `read`, given the time from which on, says of [since, until]; what is kept under `key` is not read."""
+        if not self._keep:
+            return await read(since)
+        kept = self._kept.get(key)
+        begin = kept.begin(since, until) if kept is not None else None
+        if kept is not None and begin is not None:
+            joined = kept.joined(await read(begin), begin, since, until)
+            if joined is not None:
+                self._kept[key] = joined
+                return list(joined.series)
+        known = Kept.of(await read(since), since, until)
+        others = sum(other.samples for k, other in self._kept.items() if k != key)
+        self._kept.pop(key, None)
+        if others + known.samples <= MOST_KEPT:
+            self._kept[key] = known
+        return list(known.series)
 
     async def _instant(self, promql: str, at: float | str, patience: Patience) -> Any:
         """An expression's result at that time."""
@@ -257,7 +302,10 @@ class PrometheusSource:
 
 
 def _plain(selector: Selector | str) -> Selector:
-    return selector if isinstance(selector, Selector) else parse(selector)
+    return selector if isinstance(selector, Selector) else _parsed(selector)
+
+
+_parsed = lru_cache(maxsize=4096)(parse)  # each look of each window asks for the same ones
 
 
 def _step(since: float, until: float) -> int:

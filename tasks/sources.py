@@ -115,7 +115,7 @@ async def open_source(
     if metrics.prometheus:
         from tasks.prometheus import PrometheusSource  # lazily, both: a process needs one of the two
 
-        return PrometheusSource(metrics.prometheus, access, rng=rng)
+        return PrometheusSource(metrics.prometheus, access, rng=rng, keep=True)
     if metrics.scrape:
         from tasks.scrape import ScrapeSource
 

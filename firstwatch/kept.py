@@ -1,0 +1,119 @@
+"""What was read before need not be read again: old samples and a new, short answer put together.
+
+A sample that is in a Prometheus stays as it is, but it may come late: a scrape is stored when it has ended, and what is
+written from afar lags behind. So the last minute before the newest sample is read again, of each series that has not
+ended, and where old and new do not fit together like one reading, everything is to be read anew:
+
+* a sample that was read has gone, or a series has: another replica answers, or something was deleted;
+* a hole where old and new meet: what lies in it may have come since;
+* a series that was not there before, and may have begun before the new answer does;
+* it was ten minutes ago that everything was read: what came very late, and into the middle of a series, is then seen.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from firstwatch.series import LOOK_BACK, RawSeries
+
+LATE = 60.0  # seconds, or two scrape intervals: by so much a sample may come later than the newest of its series
+ENDED = LOOK_BACK  # seconds without a sample, after which no series that goes on is expected to have late ones
+ANEW_AFTER = 600.0  # seconds
+_HOLE = 1.5  # usual gaps
+_GAPS = 9  # the last ones, whose median is the usual one
+
+_Key = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """All samples of a selector in [since, until], as they were read (16 bytes each); `whole`: the `until` of when
+    everything was read. No series is without a sample."""
+
+    since: float
+    until: float
+    whole: float
+    series: tuple[RawSeries, ...]
+
+    @classmethod
+    def of(cls, answer: Iterable[RawSeries], since: float, until: float) -> Kept:
+        packed = (RawSeries(s.labels, array("d", s.at), array("d", s.value)) for s in answer)
+        return cls(since, until, until, tuple(packed))
+
+    @property
+    def samples(self) -> int:
+        return sum(len(s.at) for s in self.series)
+
+    def begin(self, since: float, until: float) -> float | None:
+        """From when on to read, to know all in [since, until] (Unix seconds). None: everything is to be read."""
+        if since < self.since or until < self.until or until - self.whole >= ANEW_AFTER:
+            return None
+        ends = [(s.at[-1], s.at) for s in self.series if s.at[-1] > self.until - ENDED]
+        if self.series and not ends:
+            return None
+        begin = min((end - _late(at) for end, at in ends), default=self.until - LATE)
+        return begin if begin > since else None
+
+    def joined(self, answer: Sequence[RawSeries], begin: float, since: float, until: float) -> Kept | None:
+        """With `answer`, which is all in [begin, until]: everything in [since, until]. None: they do not fit."""
+        new = {_key(s): s for s in answer}
+        if len(new) < len(answer) or any(s.at[0] < begin for s in answer):
+            return None
+        together = []
+        for old in self.series:
+            one = _continued(old, new.pop(_key(old), None), begin, since)
+            if one is None:
+                return None
+            together.append(one)
+        for one in new.values():
+            if _may_have_begun_before(one, begin):
+                return None
+            together.append(Kept.of([one], since, until).series[0])
+        if new:
+            together.sort(key=lambda s: sorted(s.labels.items()))  # as Prometheus does
+        return Kept(since, until, self.whole, tuple(s for s in together if len(s.at)))
+
+
+def _key(series: RawSeries) -> _Key:
+    return frozenset(series.labels.items())
+
+
+def _continued(old: RawSeries, new: RawSeries | None, begin: float, since: float) -> RawSeries | None:
+    """One series' old samples before `begin`, and its new ones. None: they do not fit."""
+    first, end = bisect_left(old.at, since), bisect_left(old.at, begin)
+    if new is None:
+        return RawSeries(old.labels, old.at[first:], old.value[first:]) if end == len(old.at) else None
+    if not set(old.at[end:]) <= set(new.at):
+        return None
+    if end == 0:
+        if new.at[0] != old.at[0] and _may_have_begun_before(new, begin):
+            return None
+    elif not new.at[0] - old.at[end - 1] <= _HOLE * min(_usual_gap(old.at), _usual_gap(new.at)) < math.inf:
+        return None
+    at, value = array("d", old.at[first:end]), array("d", old.value[first:end])
+    at.extend(new.at)
+    value.extend(new.value)
+    return RawSeries(old.labels, at, value)
+
+
+def _may_have_begun_before(series: RawSeries, begin: float) -> bool:
+    """Whether the sample before its first might lie before `begin`."""
+    gap = _usual_gap(series.at)
+    return series.at[0] <= begin + (_HOLE * gap if math.isfinite(gap) else LATE / 2)
+
+
+def _late(at: Sequence[float]) -> float:
+    gap = _usual_gap(at)
+    return max(LATE, 2 * gap) if math.isfinite(gap) else LATE
+
+
+def _usual_gap(at: Sequence[float]) -> float:
+    """Seconds between the samples of late; infinite where there is one sample only."""
+    last = at[-_GAPS - 1 :]
+    gaps = sorted(b - a for a, b in pairwise(last))
+    return gaps[len(gaps) // 2] if gaps else math.inf
