@@ -110,7 +110,7 @@ class Production:
     def _call(self, method: str, path: str, **more: Any) -> Any:
         """As Prefect's own client does: a server whose SQLite is locked answers 503, and is asked again."""
         for _ in range(20):
-            answer = self._api.request(method, f"/{path.strip('/')}", **more)
+            answer = self._api.request(method, f"/{path.lstrip('/')}", **more)
             if answer.status_code != 503:
                 break
             time.sleep(1)
