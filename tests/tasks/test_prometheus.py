@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,22 @@ def test_a_certificate_is_trusted_by_its_authority_or_not_at_all(tmp_path: Path)
         assert "certificate verify failed" in why(asked(server.url, seconds=0.5))
         assert isinstance(asked(server.url, Access(ca_file=str(authority))), Gauge)
         assert isinstance(asked(server.url, Access(insecure=True)), Gauge)
+
+
+def test_the_environments_proxy_is_asked_each_time_but_for_servers_that_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def ask(*urls: str) -> list[Measurement]:
+        async with AsyncExitStack() as stack:
+            sources = [await stack.enter_async_context(PrometheusSource(url)) for url in urls]
+            return [await s.query("x", 1, deadline=time.time() + 2) for s in sources for _ in range(2)]
+
+    with answering(SEVEN) as proxy, answering(SEVEN) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        found = asyncio.run(ask("http://name.invalid", server.url))
+        assert {type(f) for f in found} == {Gauge}
+        assert (len(proxy.seen), len(server.seen)) == (2, 2)
 
 
 def test_what_is_no_address_says_so() -> None:
