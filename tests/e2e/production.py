@@ -98,6 +98,7 @@ class Production:
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = {pool: threading.Semaphore(most) for pool, most in AT_ONCE.items()}
         self._deployments: dict[tuple[str, str], str] = {}
+        self._deploying = threading.Lock()
         self._setting_up = threading.Lock()
         self._api = httpx.Client(base_url=stack.api_url, timeout=150, trust_env=False)
 
@@ -146,6 +147,7 @@ class Production:
         return [shop, stable]
 
     def _verify(self, scenario: Scenario, shop: Shop, file: Path) -> Result:
+        deployment = self._deployment(scenario.flow, scenario.pool)
         shop.deploy("v2", **scenario.faults)
         deployed_at = time.time()
         parameters = {
@@ -154,7 +156,6 @@ class Production:
             "deployed_at": datetime.fromtimestamp(deployed_at, UTC).isoformat(),
             **scenario.parameters,
         }
-        deployment = self._deployment(scenario.flow, scenario.pool)
         run = self.ask(f"deployments/{deployment}/create_flow_run", parameters=parameters)
         if scenario.later:
             self.wait_for_window(run["id"])
@@ -165,7 +166,7 @@ class Production:
 
     def _deployment(self, flow: str, pool: str) -> str:
         """The id of the flow's deployment; in the pool IN_PROCESS, of the same one there."""
-        with self._setting_up:
+        with self._deploying:
             if (flow, pool) not in self._deployments:
                 found = self.get(f"deployments/name/{flow}/production")
                 if pool == IN_PROCESS:
