@@ -21,6 +21,7 @@ from tasks.run import unharmed
 from tasks.samples import samples_of
 from tasks.secrets import load_secret
 
+AT_REST = 300.0  # seconds in which one of the rounds that found nothing new brings the page up to date
 NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
 
 
@@ -36,14 +37,17 @@ async def tell(monitor: Monitor) -> None:
             owner=f"{monitor.run}/{monitor.process}",
             clock=monitor.clock,
             store=store,
+            book=monitor.book,
         )
 
 
 async def publish(monitor: Monitor) -> None:
     """The page `monitor-shop`, and the metrics. A round in which something is not as it should be, or has become so,
-    has a page of its own; the others bring the last one up to date, or there would be one a minute."""
-    async with unharmed("the monitor's page was not published"):
-        await _publish_page(monitor)
+    has a page of its own; the others bring the last one up to date, or there would be one a minute; and where nothing
+    has happened, only one every AT_REST seconds does."""
+    if not _is_at_rest(monitor):
+        async with unharmed("the monitor's page was not published"):
+            await _publish_page(monitor)
     settings = monitor.synthetic.metrics
     if settings.pushgateway:
         async with unharmed("its metrics were not pushed"):
@@ -85,6 +89,13 @@ def broken_off(bug: Exception) -> State[None]:
     where = "".join(traceback.format_tb(bug.__traceback__))
     get_run_logger().error("The round broke off (%s):\n%s", kind, where)
     return Failed(name=NAMES[Health.UNKNOWN], message=f"The round broke off ({kind}); its log says where.")
+
+
+def _is_at_rest(monitor: Monitor) -> bool:
+    """Nothing has happened, and the page is new enough: by the schedule, as each round may have another process."""
+    quiet = monitor.was_up and health_of(monitor.seen) is Health.UP and monitor.calm
+    told = bool(monitor.deliveries or monitor.notes or monitor.place.unsaid)
+    return quiet and not told and monitor.was_planned // AT_REST == monitor.planned // AT_REST
 
 
 async def _publish_page(monitor: Monitor) -> None:

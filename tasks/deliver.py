@@ -36,10 +36,12 @@ from tasks.store import alerts_key
 
 _MOST = 100  # notices that one round delivers
 _LEAST_TIME = 0.2  # seconds that must be left of a round for another message to be begun
+_CALM = 120.0  # seconds for which a channel that was found without a storm is left alone by those with nothing to tell
 # too little for a message that stands alone
 _BY_WEBHOOK_SILENT = (NoticeKind.REOPENED, NoticeKind.IMPROVED, NoticeKind.STEADY)
 _IN_A_STORM_TOLD = (NoticeKind.WORSENED, NoticeKind.REMINDER, NoticeKind.DIGEST)  # the digest's lines say the rest
 T = TypeVar("T")
+_no_storm: dict[tuple[str, str], float] = {}  # API, channel → when it had none (Unix seconds)
 
 
 async def deliver_outbox(
@@ -53,17 +55,26 @@ async def deliver_outbox(
     store: Store,
     flow_run_url: str | None = None,
     report_url: str = "",
+    book: Book | None = None,
 ) -> list[Delivery]:
     """Send what waits, for about `tasks.slack.TOTAL` seconds at most; what became of each message comes back.
 
-    `owner` names this process: nobody else may use the name. Raises what the store raises, and nothing for Slack.
+    `owner` names this process: nobody else may use the name. `book` is what the caller knows of the service's document;
+    left out, it is read. Raises what the store raises, and nothing for Slack.
     """
     if service.alerts.slack is None:
         return []
-    book = read_book(await store.read(client, alerts_key(service.service)), service.service)
-    channel = read_channel(await store.read(client, channel_key(service.alerts.slack)))
-    if not book.outbox.entries and not book.told and channel.digest is None:
+    if book is None:
+        book = read_book(await store.read(client, alerts_key(service.service)), service.service)
+    waits, now = bool(book.outbox.entries or book.told), clock()
+    place = str(getattr(client, "api_url", "")), channel_key(service.alerts.slack)
+    if not waits and 0 <= now - _no_storm.get(place, float("-inf")) < _CALM:
         return []
+    channel = read_channel(await store.read(client, place[1]))
+    if channel.digest is None:
+        _no_storm[place] = now
+        if not waits:
+            return []
     line = await Line.open(service.alerts.slack, load_secret, redactor, channel.id)
     if isinstance(line.door, Closed):
         return _kept(book, line.door.why)

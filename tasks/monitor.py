@@ -8,12 +8,11 @@ each change is the same however often it is made, so a round that is killed anyw
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 from pydantic import TypeAdapter, ValidationError
@@ -36,82 +35,12 @@ from tasks.http import Logger, Transport
 from tasks.looks import Runner
 from tasks.probes import Probing
 from tasks.store import alerts_key, place_key
+from tasks.turns import keeping_turn, take_turn
+
+__all__ = ["Monitor", "keeping_turn", "leave_word", "open_transports", "take_turn"]
 
 _PLACE = TypeAdapter(Place)
 _OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
-
-
-# ── taking turns ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-TURN = 20.0  # seconds that a turn lasts; whoever has it renews it in time, so that a dead run blocks nobody for long
-
-
-class Turn(NamedTuple):
-    """Whether it is ours, and how many rounds of the monitor have been cancelled so far, as it was another's."""
-
-    ours: bool
-    overlapped: int
-
-
-async def take_turn(client: PrefectClient, key: str, run: str, now: float) -> Turn:
-    """Be the only run of a monitor for TURN seconds, if no other one is.
-
-    A turn that lasts longer than any can is of a clock that is ahead: nobody waits for it.
-    """
-
-    def taken(kept: Any) -> Any:
-        turn = _turn(kept)
-        if turn["run"] not in ("", run) and now < turn["until"] <= now + 2 * TURN:
-            return {**turn, "overlapped": turn["overlapped"] + 1}
-        return {**turn, "run": run, "until": now + TURN}
-
-    turn = await store.change(client, key, taken)
-    return Turn(turn["run"] == run, int(turn["overlapped"]))
-
-
-def _turn(kept: Any) -> dict[str, Any]:
-    """Whose turn it is; nobody's where that cannot be read."""
-    match kept:
-        case {"run": str(), "until": float() | int(), "overlapped": int()}:
-            return {**kept}
-    return {"run": "", "until": 0.0, "overlapped": 0}
-
-
-@asynccontextmanager
-async def keeping_turn(client: PrefectClient, key: str, run: str, clock: Callable[[], float]) -> AsyncIterator[None]:
-    """Renew the turn for as long as this lasts, and give it back. What the server does not take harms nobody: a turn
-    ends by itself, and what two runs at once find is told once."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(TURN / 2)
-            with contextlib.suppress(Exception):  # the next time may succeed
-                await renew_turn(client, key, run, clock())
-
-    renewing = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await renewing
-        with contextlib.suppress(Exception):
-            await give_turn_back(client, key, run)
-
-
-async def renew_turn(client: PrefectClient, key: str, run: str, now: float) -> None:
-    """Have the turn last longer, if it is still ours."""
-
-    def renewed(kept: Any) -> Any:
-        return {**kept, "until": now + TURN} if kept and _turn(kept)["run"] == run else kept
-
-    await store.change(client, key, renewed)
-
-
-async def give_turn_back(client: PrefectClient, key: str, run: str) -> None:
-    """Let the next round begin."""
-    await store.change(client, key, lambda kept: {**kept, "run": ""} if kept and _turn(kept)["run"] == run else kept)
 
 
 async def leave_word(client: PrefectClient, service: Service, location: str, run: str, why: str) -> None:
@@ -159,6 +88,9 @@ class Monitor:
     book: Book | None = None  # the service's alerts and what is yet to be told, once they are judged
     deliveries: list[Delivery] = field(default_factory=list)  # of what people were told, or not
     was_up: bool = False  # all was well in the round before
+    was_planned: float = 0.0  # and when that was to begin
+    calm: bool = False  # nothing has happened to the alerts, and nothing is to be told
+    _seen: store.Seen | None = None  # the place's document, before the round
     _places: dict[str, Place] | None = None
     _reference: str = ""
     _probing: Probing | None = None
@@ -189,6 +121,7 @@ class Monitor:
         self.place = await self._read_place()
         if self.restarted and any(vote.run == self.run for vote in self.place.votes):
             return
+        self.was_planned = self.place.planned
         self.was_up = bool(self.place.seen) and all(seen.health is Health.UP for seen in self.place.seen)
         probing = Probing(
             service=self.service,
@@ -206,8 +139,11 @@ class Monitor:
         self._reference, self._probing, self.left_out = await reference, probing, probing.left_out
 
     async def _read_place(self) -> Place:
-        kept = await store.read(self.client, place_key(self.service.service, self.location)) if self.client else None
-        return self._place(kept)
+        """What is known here; remembered as it was seen, as the round is to change it."""
+        if self.client is None:
+            return self._place(None)
+        self._seen = await store.see(self.client, place_key(self.service.service, self.location))
+        return self._place(self._seen.document)
 
     def _place(self, kept: Any) -> Place:
         """A document that cannot be read (of another version, or damaged) starts anew, and that is told."""
@@ -272,7 +208,8 @@ class Monitor:
         if self.client is None:
             self.place = with_round(None)
             return
-        kept = await store.change(self.client, place_key(self.service.service, self.location), with_round)
+        key = place_key(self.service.service, self.location)
+        kept = await store.change(self.client, key, with_round, self._seen)
         self.place = self._place(kept)
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,6 +225,7 @@ class Monitor:
 
         def stepped(kept: Any) -> Any:
             book, known = read_book(kept, self.service.service), kept if isinstance(kept, dict) else {}
+            self.calm = _is_calm(book)
             judged = last_judged(known.get("slot"), known.get("every"), every, now)
             for slot in due(places, judged, slot_of(now, every)):
                 seen = joined(places, slot, policy.locations, policy.open.after.count)
@@ -302,6 +240,7 @@ class Monitor:
 
         kept = await store.change(self.client, alerts_key(self.service.service), stepped)
         self.book = read_book(kept, self.service.service)
+        self.calm = self.calm and _is_calm(self.book)
 
     async def places(self) -> dict[str, Place]:
         """What every location knows; ours as it is now. Read once a round."""
@@ -316,6 +255,12 @@ class Monitor:
     @property
     def _locations(self) -> Sequence[str]:
         return self.synthetic.locations.names if self.synthetic.locations else [""]
+
+
+def _is_calm(book: Book) -> bool:
+    """No alert is open, and nobody waits for a word."""
+    state = book.state
+    return not (state.open_checks or state.open_incident or book.outbox.entries or book.told or book.unread)
 
 
 _REFERENCE = "\0reference"  # no dependency has this name

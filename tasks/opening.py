@@ -16,6 +16,7 @@ from uuid import UUID
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
 
 from firstwatch.kayenta import queries
 from firstwatch.model import Release, rfc3339
@@ -60,7 +61,7 @@ async def open_run(
     spec = _filled(read_service(service), version, gate_args)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(get_client())
-        flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
+        flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
         transport = await stack.enter_async_context(open_transport(spec, logger=logger))
@@ -100,6 +101,13 @@ async def open_run(
             yield run
         finally:
             await run.told()
+
+
+def this_flow_run() -> FlowRun:
+    """The run that we are in, as its engine has read it when this process of it had begun."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    return context.flow_run
 
 
 def _filled(service: Service, version: str, gate_args: Mapping[str, str] | None) -> Service:

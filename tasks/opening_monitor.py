@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from prefect import get_run_logger, runtime
+from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
@@ -17,12 +16,15 @@ from firstwatch.spec import Service
 from firstwatch.units import show_duration
 from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner
-from tasks.monitor import Monitor, keeping_turn, leave_word, open_transports, take_turn
-from tasks.opening import MAX_RESTARTS, RESTARTING, read_service
+from tasks.monitor import Monitor, leave_word, open_transports
+from tasks.opening import MAX_RESTARTS, RESTARTING, read_service, this_flow_run
 from tasks.run import NotVerifiable, unharmed
 from tasks.secrets import known_secrets
 from tasks.store import turn_key
+from tasks.turns import keeping_turn, take_turn
 from tasks.wire import tls_context
+
+_SECRETS_KEPT = 300.0  # seconds; the transport and Slack look theirs up anew
 
 
 class Overlapping(Exception):
@@ -38,7 +40,7 @@ async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
     spec = monitored(service, location)
     assert spec.synthetic is not None
     async with get_client() as client:
-        flow_run = await client.read_flow_run(UUID(str(runtime.flow_run.id)))
+        flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
         run, key, started = str(flow_run.id), turn_key(spec.service, location), time.time()
@@ -53,7 +55,7 @@ async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
             raise Overlapping(
                 f"the round before has not ended; {turn.overlapped} cancelled in all. A round has {times} to look"
             )
-        async with keeping_turn(client, key, run, time.time):
+        async with keeping_turn(client, key, run, time.time, gives_back=False):
             await _tag(client, flow_run, location)
             planned, restarted = await _planned(client, flow_run)
             async with _monitor(spec, location, get_run_logger(), AsTaskRuns(), planned, started, client) as monitor:
@@ -101,7 +103,7 @@ async def _monitor(
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Monitor]:
     async with open_transports(spec, logger, clock) as (transport, outside):
-        for secret in await known_secrets(spec):
+        for secret in await known_secrets(spec, _SECRETS_KEPT):
             for each in (transport, *outside.values()):
                 each.redactor.add(secret)
         yield Monitor(

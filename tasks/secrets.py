@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args
@@ -37,18 +38,31 @@ async def load_secret(name: str) -> Secret:
     return Secret(name, value)
 
 
-async def known_secrets(file: Model) -> list[str]:
+async def known_secrets(file: Model, age: float = 0.0) -> list[str]:
     """The values of all secrets that a service file names and that can be found, for the redactor.
 
-    One that is missing is told where it is used.
+    One that is missing is told where it is used. `age`: seconds for which what this process has found may be old. That
+    is for those who add to the redactor what they look up themselves to use it.
     """
-    values = []
-    for name in sorted(set(_secret_names(file))):
+    values = [await _known(name, age) for name in sorted(set(_secret_names(file)))]
+    return [value.reveal() for value in values if value is not None]
+
+
+async def _known(name: str, age: float) -> Secret | None:
+    from prefect.settings import PREFECT_API_URL  # lazily, as below
+
+    place, now = (str(PREFECT_API_URL.value()), name), time.monotonic()
+    found, at = _found.get(place, (None, float("-inf")))
+    if now - at >= age:
         try:
-            values.append((await load_secret(name)).reveal())
+            found = await load_secret(name)
         except SecretMissing:
-            continue
-    return values
+            found = None
+        _found[place] = found, now
+    return found
+
+
+_found: dict[tuple[str, str], tuple[Secret | None, float]] = {}  # API, name → what it was, and when (monotonic)
 
 
 def _secret_names(value: Any) -> Iterator[str]:

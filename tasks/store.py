@@ -3,18 +3,20 @@ overwrites the other: the later one looks again.
 
 Version n of the document `monitor-shop` is the Prefect variable `firstwatch-monitor-shop-00000n`. The server creates a
 variable of a name only once, so that whoever creates version n+1 has changed version n, and nobody else has. A document
-that is too long for a variable lies in an artifact, which its variable names. Older versions are cleared away by those
-who write later ones.
+that is too long for a variable is packed into it, or lies in an artifact, which the variable names and which costs
+three questions more. Older versions are cleared away by those who write later ones.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import random
 import re
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +36,7 @@ from tasks.busy import is_busy, without_patience
 KEPT = 3  # versions that stay: a reader that is on its way to an older one finds it
 TRIES = 20  # at a change that others keep getting ahead of
 _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
+_PACKED_AT_MOST = 30_000  # characters before they are packed; what is longer seldom fits
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
 _STALE = 5.0  # seconds for which no version is cleared away; only after that may the name that we want be free again
 _PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
@@ -69,23 +72,42 @@ class Contended(Exception):
 class _Version:
     number: int
     variable: str  # its name
-    value: Mapping[str, Any]  # `document`, or the id of the `artifact` that holds it; `by` says who wrote it
+    value: Mapping[str, Any]  # `document`, `packed`, or the id of the `artifact` that holds it; `by` says who wrote it
     created: float = 0.0  # Unix seconds, by the server's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A document as it was read; None where there is none. `began`: when it was asked for (monotonic seconds)."""
+
+    document: Any | None
+    versions: Sequence[_Version]
+    began: float
+
+
+async def see(client: PrefectClient, key: str) -> Seen:
+    """The document as it is now, to be changed soon. Waits for a server that is being restarted."""
+    began = time.monotonic()
+    versions, document = await _latest(client, key)
+    return Seen(document, versions, began)
 
 
 async def read(client: PrefectClient, key: str) -> Any | None:
     """The document as it is now; None where there is none. Waits for a server that is being restarted."""
-    return (await _latest(client, key))[1]
+    return (await see(client, key)).document
 
 
-async def change(client: PrefectClient, key: str, change: Change) -> Any:
+async def change(client: PrefectClient, key: str, change: Change, seen: Seen | None = None) -> Any:
     """Change the document and return what it has become. A change that gives the document as it was writes nothing.
 
-    Waits for a server that is being restarted. Raises Contended after TRIES collisions.
+    `seen` is how the caller has just seen it, which saves a question: where somebody has changed it since, or it is too
+    long ago, it is read anew. Waits for a server that is being restarted. Raises Contended after TRIES collisions.
     """
     for tried in range(TRIES):
-        began = time.monotonic()
-        versions, document = await _latest(client, key)
+        if seen is None or time.monotonic() - seen.began >= _STALE:
+            seen = await see(client, key)
+        began, versions, document = seen.began, seen.versions, seen.document
+        seen = None
         wanted = as_json(change(document))
         if versions and wanted == document:
             return wanted
@@ -145,6 +167,8 @@ async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
     """Raises _Damaged, and httpx.HTTPStatusError 404 where its artifact is gone."""
     if "document" in value:
         return value["document"]
+    if "packed" in value:
+        return _unpacked(value["packed"])
     if not isinstance(value.get("artifact"), str):
         raise _Damaged
     names = {"id": value["artifact"]}
@@ -177,14 +201,28 @@ async def _create(client: PrefectClient, key: str, number: int, document: Any, b
 
 
 async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dict[str, Any]:
-    """The variable's value: the document, or the artifact that holds it."""
+    """The variable's value: the document, as it is or packed, or the artifact that holds it."""
     value = {"document": document, "by": by}
     if _fits(value):
         return value
     text = json.dumps(document, allow_nan=False)
+    if len(text) <= _PACKED_AT_MOST and _fits(value := {"packed": _packed(text), "by": by}):
+        return value
     artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
     made = await _patiently(client, lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+def _unpacked(packed: Any) -> Any:
+    """Raises _Damaged."""
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+    except (TypeError, ValueError, zlib.error):
+        raise _Damaged from None
 
 
 def _fits(value: dict[str, Any]) -> bool:

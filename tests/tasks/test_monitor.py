@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 
 from demo.slack import Slack
@@ -14,8 +15,8 @@ from firstwatch.monitor import Health
 from firstwatch.report.round import RoundReport, round_markdown
 from tasks import heartbeats
 from tasks.accept import NothingToAccept, accept_check
-from tasks.monitor import give_turn_back, take_turn
 from tasks.samples import read_samples
+from tasks.turns import give_turn_back, take_turn
 from tests.support.rounds import START, Day, monitored
 from tests.support.shop import PASSWORD, DemoShop, demo_shop
 
@@ -230,6 +231,25 @@ def test_turns_are_taken_one_at_a_time_and_end_by_themselves(prefect_api: str) -
             assert await take_turn(client, "turn t", "run 4", 30.0) == (False, 2)
             await give_turn_back(client, "turn t", "run 3")
             assert await take_turn(client, "turn t", "run 4", 31.0) == (True, 2)
+
+    asyncio.run(work())
+
+
+def test_the_turn_of_a_run_that_has_ended_is_free(prefect_api: str) -> None:
+    @flow(name="a round", persist_result=False)
+    async def a_round() -> None:
+        async with get_client() as client:
+            run = str(runtime.flow_run.id)
+            assert await take_turn(client, "turn of a run", run, 0.0) == (True, 0)
+            assert await take_turn(client, "turn of a run", "another", 1.0) == (False, 1)
+
+    async def work() -> None:
+        await a_round()
+        async with get_client() as client:
+            assert await take_turn(client, "turn of a run", "another", 2.0) == (True, 1)
+            gone = "00000000-0000-4000-8000-000000000000"  # the server does not know it: it may be anybody's
+            await take_turn(client, "turn of none", gone, 0.0)
+            assert await take_turn(client, "turn of none", "another", 1.0) == (False, 1)
 
     asyncio.run(work())
 

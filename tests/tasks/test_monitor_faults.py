@@ -13,11 +13,11 @@ from prefect.client.orchestration import PrefectClient, get_client
 
 from demo.slack import Slack
 from firstwatch.monitor import Health
-from tasks import monitor as tasks_monitor
-from tasks import store
+from tasks import store, turns
 from tasks.accept import NothingToAccept, accept_check
-from tasks.monitor import give_turn_back, keeping_turn, leave_word, renew_turn, take_turn
+from tasks.monitor import leave_word
 from tasks.samples import read_samples
+from tasks.turns import give_turn_back, keeping_turn, renew_turn, take_turn
 from tests.support.door import door
 from tests.support.rounds import START, Day, monitored
 from tests.support.shop import PASSWORD, DemoShop, demo_shop
@@ -53,7 +53,7 @@ def test_a_turn_outlives_neither_a_clock_that_is_ahead_nor_damage(prefect_api: s
 
 
 def test_a_turn_is_renewed_again_after_the_server_was_away(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_monitor, "TURN", 0.4)
+    monkeypatch.setattr(turns, "TURN", 0.4)
     monkeypatch.setattr(store, "_PATIENCE", 0.2)
 
     async def work() -> None:

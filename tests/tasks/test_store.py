@@ -4,6 +4,7 @@ that goes away and comes back."""
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks import store
+from tests.support.counted import counted
 from tests.support.door import Door, door
 
 
@@ -63,14 +65,19 @@ def test_what_changes_nothing_writes_nothing(prefect_api: str) -> None:
     run(work)
 
 
-@pytest.mark.parametrize("size", [10, 100_000])
+def noise(size: int) -> str:
+    """Text that cannot be packed into less."""
+    return random.Random(1).randbytes(size).hex()
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
 def test_older_versions_are_cleared_away_long_ones_with_their_artifacts(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(store, "_STALE", 0.0)
 
     async def work(client: PrefectClient) -> None:
-        key, long = f"growing {size}", "é" * size
+        key, long = f"growing {size}", noise(size)
         for n in range(6):
             await store.change(client, key, lambda _, n=n: {"n": n, "text": long})
         assert await store.read(client, key) == {"n": 5, "text": long}
@@ -78,6 +85,39 @@ def test_older_versions_are_cleared_away_long_ones_with_their_artifacts(
         assert [v.number for v in versions] == [6, 5, 4]
         left = [a for a in await client.read_artifacts(limit=200) if a.description == f"firstwatch document {key}"]
         assert len(left) == (3 if size > 10 else 0)
+
+    run(work)
+
+
+def test_a_long_one_is_packed_into_its_variable(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> None:
+        long = {"text": "é\0\ud800 and so on " * 500, "deep": [[[1e400 > 0]]]}
+        with counted(prefect_api) as asked:
+            await store.change(client, "packed", lambda _: long)
+            assert await store.read(client, "packed") == long
+        assert not [question for question in asked if "artifacts" in question]
+        [version] = await store._versions(client, "packed")
+        for damage in ("!", "AAAA", 7):
+            names, value = {"name": version.variable}, {"packed": damage}
+            await client.request("PATCH", "/variables/name/{name}", path_params=names, json={"value": value})
+            assert await store.read(client, "packed") is None
+
+    run(work)
+
+
+def test_one_that_was_just_seen_is_changed_with_one_question(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: PrefectClient) -> None:
+        await store.change(client, "seen", lambda _: [0])
+        seen = await store.see(client, "seen")
+        with counted(prefect_api) as asked:
+            assert await store.change(client, "seen", added(1), seen) == [0, 1]
+        assert asked == ["POST /variables/"]
+        assert await store.change(client, "seen", added(2), seen) == [0, 1, 2]  # somebody was faster: it is read anew
+        seen = await store.see(client, "seen")
+        monkeypatch.setattr(store, "_STALE", 0.0)  # too long ago
+        with counted(prefect_api) as asked:
+            assert await store.change(client, "seen", added(3), seen) == [0, 1, 2, 3]
+        assert asked[0] == "POST /variables/filter"
 
     run(work)
 
@@ -170,7 +210,7 @@ def test_whatever_a_service_answers_can_be_kept(prefect_api: str, name: str, val
 def test_a_document_that_is_damaged_or_gone_is_none(prefect_api: str) -> None:
     async def work(client: PrefectClient) -> None:
         for key, damage in (("gone", None), ("edited", "oops"), ("emptied", {}), ("cut", {"artifact": 7})):
-            await store.change(client, key, lambda _: "long" * 2000)
+            await store.change(client, key, lambda _: noise(8000))
             [version] = await store._versions(client, key)
             if damage is None:
                 names = {"id": version.value["artifact"]}
