@@ -1,0 +1,263 @@
+"""Kill anything, again and again: is a checkpoint lost or repeated, a window stuck, a rollback sent twice or never?
+
+    python -m bench.kills [--kills 200]      kills, and writes bench/kills.json
+
+Releases are verified all the while, half of them bad from two fifths of their window on: most of them by two workers of
+type `firstwatch`, the others on a pool of type `process`. A seeded list says what is killed next, by SIGKILL and at
+random moments: the process of a run, a worker with all its runs, or the Prefect server. Workers and the server are
+started again as a supervisor would, under their names and on their port. The services, Prometheus and PostgreSQL live.
+
+Exits 1 where anything was lost, repeated, stuck or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.processes import family
+from bench.stage import Stage, Worker, ended_like_ctrl_c, machine, say, stage
+from bench.window_runs import Window, found, start, wait
+from bench.window_world import name_of
+from bench.windows import BAD_FROM, Plan, service_file, start_prometheus
+from demo.stack import Process
+
+RESULT = Path(__file__).with_suffix(".json")
+SEED = 20261126
+SHARES = {"run": 0.6, "worker": 0.25, "server": 0.15}  # of the kills
+NAMES = ("one", "two")  # of the workers
+AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
+PROCESS_POOL = "bench-process"
+ON_PROCESSES = 3  # every so many-th release
+
+
+@dataclass(frozen=True)
+class Storm:
+    kills: int = 200
+    every: float = 5.0  # seconds between two, on average
+    scale: float = 18.0  # how much faster the windows' time runs: 30 min are 100 s
+    patience: float = 420.0  # seconds for the last windows to end, after the last kill
+
+    @property
+    def seconds(self) -> float:
+        return self.kills * self.every
+
+    @property
+    def releases(self) -> int:
+        """One every eight seconds."""
+        return max(6, round(self.seconds / 8))
+
+
+@dataclass
+class Targets:
+    """What can be killed, and how it is started again."""
+
+    on: Stage
+    workers: dict[str, Worker] = field(default_factory=dict)
+    processes: Worker | None = None  # the worker of the process pool; its runs are killed, not it
+    due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)  # what is to be started again, and when
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def strike(self, kind: str, rng: random.Random) -> bool:
+        """Kill one of a kind. False where there is none now."""
+        if kind == "server":
+            self._kill(kind, "server", self.on.server, lambda: self._server_again(), 0.0)
+            return True
+        if kind == "worker":
+            name = rng.choice(NAMES)
+            away = rng.uniform(0, AWAY)
+            if not self.workers[name].process.alive():
+                return False
+            self._kill(kind, name, self.workers[name].process, lambda: self._worker_again(name), away)
+            return True
+        assert self.processes is not None
+        pids = [pid for pid in family([self.processes.process.pid])[self.processes.process.pid] if _runs(pid)]
+        if not pids:
+            return False
+        _end(rng.choice(pids))
+        self.log.append({"kind": kind, "what": "a run's process", "at": round(time.time(), 2)})
+        return True
+
+    def revive(self, now: float = float("inf")) -> None:
+        """Start again what is due; by default, all that has died."""
+        waiting, self.due = self.due, []
+        for when, again in waiting:
+            if when <= now:
+                again()
+            else:
+                self.due.append((when, again))
+
+    def _kill(self, kind: str, what: str, process: Process, again: Callable[[], None], away: float) -> None:
+        process.kill()
+        self.log.append({"kind": kind, "what": what, "at": round(time.time(), 2)})
+        self.due.append((time.monotonic() + away, again))
+
+    def _worker_again(self, name: str) -> None:
+        self.workers[name] = self.on.worker(name=name)
+
+    def _server_again(self) -> None:
+        port = int(self.on.stack.api_url.removesuffix("/api").rpartition(":")[2])
+        self.on.server = self.on.stack.prefect_server(port)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is that of a flow run."""
+    try:
+        return b"prefect.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kinds(kills: int, rng: random.Random) -> list[str]:
+    """What is killed, one after the other: each kind as often as its share says, in a random order."""
+    rest = {kind: round(share * kills) for kind, share in SHARES.items()}
+    rest["run"] += kills - sum(rest.values())
+    order = [kind for kind, times in rest.items() for _ in range(times)]
+    rng.shuffle(order)
+    return order
+
+
+def rage(targets: Targets, storm: Storm, over: threading.Event) -> None:
+    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later."""
+    rng = random.Random(SEED)
+    waiting = kinds(storm.kills, rng)
+    while waiting and not over.is_set():
+        time.sleep(rng.uniform(0.4, 1.6) * storm.every)
+        targets.revive(time.monotonic())
+        which = next((n for n, kind in enumerate(waiting) if targets.strike(kind, rng)), None)
+        if which is not None:
+            waiting.pop(which)
+        if len(targets.log) % 20 == 0:
+            say(f"{len(targets.log)} of {storm.kills} kills")
+    targets.revive()
+
+
+def measure(storm: Storm, keep: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
+    """Rage, and see what came of every release."""
+    result: dict[str, Any] = {"storm": asdict(storm), "seed": SEED, "machine": machine()}
+    plan = Plan(windows=storm.releases, scale=storm.scale, process=0)
+    settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL=0.2"]
+    with stage(settings) as on, ThreadPoolExecutor(len(SHARES)) as pool:
+        began = time.time()
+        argv = ["bench.window_world", str(storm.releases), str(storm.scale), str(began)]
+        world = on.stack.module("services", *argv, announces=True).announced
+        prometheus = start_prometheus(on, plan, world, began)
+        on.set_up()
+        for n in range(storm.releases):
+            (on.services / f"{name_of(n)}.yaml").write_text(service_file(plan, n, world, prometheus.announced))
+        deployment = on.deployment("verify-release")
+        same = on.process_pool(deployment, PROCESS_POOL)
+        targets = Targets(on, {name: on.worker(name=name) for name in NAMES})
+        targets.processes = on.worker(PROCESS_POOL, "process")
+        for worker in (*targets.workers.values(), targets.processes):
+            worker.ready()
+        numbers = range(storm.releases)
+        shares = {
+            deployment["id"]: [n for n in numbers if n % ON_PROCESSES],
+            same: [n for n in numbers if not n % ON_PROCESSES],
+        }
+        over = threading.Event()
+        try:
+            begun = {
+                which: pool.submit(start, on, world, which, some, storm.seconds, 0.5, BAD_FROM * plan.length)
+                for which, some in shares.items()
+            }
+            rage(targets, storm, over)
+            say("no more kills; the last windows end")
+            for which, windows in begun.items():
+                pool_name = "firstwatch" if which != same else "process"
+                waited = wait(on, which, len(windows.result()), targets.processes, storm.patience)
+                result[pool_name] = {**waited, **found(on, world, which, windows.result(), plan.scale)}
+                result[pool_name]["stories"] = stories(on, windows.result())
+        finally:
+            over.set()
+            result["kills"] = dict(Counter(each["kind"] for each in targets.log))
+            result["log"] = [f"{time.strftime('%H:%M:%S', time.gmtime(e['at']))} {e['what']}" for e in targets.log]
+            keep(result)
+    result["held"] = {name: held(result[name]) for name in ("firstwatch", "process")}
+    keep(result)
+    return result
+
+
+def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """Of each release that did not go as it should: the states of its run, and its checkpoints' task runs."""
+    told = []
+    for window in windows:
+        run = on.call("GET", f"flow_runs/{window.run}")
+        mine = {"flow_runs": {"id": {"any_": [window.run]}}, "task_runs": {"name": {"like_": "T+"}}}
+        task_runs = on.pages("task_runs/filter", **mine, sort="ID_DESC")
+        names = Counter(task_run["name"] for task_run in task_runs)
+        if run["state"]["name"] == ("RolledBack" if window.bad else "Healthy") and max(names.values(), default=0) < 2:
+            continue
+        states = on.call("GET", f"flow_run_states/?flow_run_id={window.run}")
+        told.append(
+            {
+                "release": f"{window.service}, {'bad' if window.bad else 'good'}",
+                "states": sorted(f"{s['timestamp'][11:23]} {s['name']}: {(s['message'] or '')[:160]}" for s in states),
+                "checkpoints": sorted(
+                    f"{str(t['start_time'])[11:23]} {t['name']} {(t['state'] or {}).get('name')} {t['id']}"
+                    for t in task_runs
+                ),
+            }
+        )
+    return told
+
+
+def held(phase: dict[str, Any]) -> dict[str, bool]:
+    """Which promises the releases of one pool kept."""
+    sent = phase["rollbacks"]
+    return {
+        "none is stuck": phase["ended"] == sum(phase["states"].values()),
+        "good are healthy, bad are rolled back": not phase["not_as_it_should"],
+        "one rollback for each bad release, none else": sent["bad_once"] == sent["bad"] and not sent["good"],
+        "no checkpoint lost": not phase["checkpoints_lost"],
+        "no checkpoint repeated": not phase["checkpoints_doubled"],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all that is promised was held; 1: not, or it was broken off. What is known is written in any case."""
+    usual = Storm()
+    parser = argparse.ArgumentParser(
+        prog="bench.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=usual.kills)
+    parser.add_argument("--every", type=float, default=usual.every, help="seconds between two kills, on average")
+    parser.add_argument(
+        "--scale", type=float, default=usual.scale, help="how much faster time runs; 18: 30 min are 100 s"
+    )
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    ended_like_ctrl_c()
+    try:
+        result = measure(
+            Storm(given.kills, given.every, given.scale),
+            keep=lambda so_far: given.out.write_text(json.dumps(so_far, indent=1) + "\n"),
+        )
+    except KeyboardInterrupt:
+        say("broken off; what was measured until then is kept")
+        return 1
+    print(json.dumps(result, indent=1))
+    return 0 if all(all(phase.values()) for phase in result["held"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The list of kills of bench/kills.py, and what counts as held."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from bench.kills import SHARES, Storm, held, kinds
+
+
+@pytest.mark.parametrize("kills", [1, 7, 200])
+def test_every_kind_is_killed_as_often_as_its_share_says_and_in_a_seeded_order(kills: int) -> None:
+    order = kinds(kills, random.Random(1))
+    assert len(order) == kills and order == kinds(kills, random.Random(1))
+    assert kills == 1 or order != kinds(kills, random.Random(2))
+    assert all(abs(times - SHARES[kind] * kills) <= 1 for kind, times in Counter(order).items())
+
+
+def test_releases_go_on_for_as_long_as_there_are_kills() -> None:
+    assert Storm(kills=200, every=5).seconds == 1000 and Storm(kills=200, every=5).releases == 125
+
+
+WELL: dict[str, Any] = {
+    "ended": 3,
+    "states": {"Healthy": 2, "RolledBack": 1},
+    "not_as_it_should": {},
+    "rollbacks": {"bad": 1, "bad_once": 1, "good": 0},
+    "checkpoints_lost": 0,
+    "checkpoints_doubled": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({}, []),
+        ({"ended": 2}, ["none is stuck"]),
+        ({"not_as_it_should": {"good: Inconclusive": 1}}, ["good are healthy, bad are rolled back"]),
+        ({"rollbacks": {"bad": 1, "bad_once": 0, "good": 0}}, ["one rollback for each bad release, none else"]),
+        ({"rollbacks": {"bad": 1, "bad_once": 1, "good": 1}}, ["one rollback for each bad release, none else"]),
+        ({"checkpoints_lost": 1}, ["no checkpoint lost"]),
+        ({"checkpoints_doubled": 1}, ["no checkpoint repeated"]),
+    ],
+)
+def test_each_promise_can_be_broken(change: dict[str, Any], broken: list[str]) -> None:
+    assert [name for name, kept in held({**WELL, **change}).items() if not kept] == broken
