@@ -19,7 +19,7 @@ from firstwatch.timeline import Look
 from flows.conclude import verify
 from tasks.opening import open_run
 from tasks.park import park_until
-from tasks.run import Reasons, Run, unharmed, window_ruling
+from tasks.run import OURS_FOR, Reasons, Run, unharmed, window_ruling
 from tasks.watch import Window, checkpoint, failed_later, wait_for
 
 
@@ -45,7 +45,7 @@ async def observation_window(run: Run) -> tuple[Verdict, Reasons]:
     for look in window.looks:
         if look.reached and not window.over:
             await _wait(run, window, look)
-            await run.still_ours()
+            await run.still_ours(OURS_FOR)
             await _reach(run, window, look)
     if not window.over:
         await wait_for(window, window.looks[-1].at + 1, "a verdict that is still open")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ _CHECKS = TypeAdapter(list[CheckResult])
 _ANSWER = TypeAdapter(Answer)
 _REQUESTS = TypeAdapter(list[RequestRecord])
 
+
+OURS_FOR = 10.0
+"""Seconds for which the server's word that a run is ours is taken at a checkpoint: to judge one twice does no harm, and
+a run is not taken over before it has been silent for longer."""
 
 Reasons = tuple[str, ...]
 
@@ -86,6 +91,7 @@ class Run:
     found: Findings = field(default_factory=Findings)
     asked: int = 0  # how many questions have been answered, or answered with what cannot be taken
     _telling: asyncio.Task[None] | None = None
+    _ours_at: float = field(default_factory=time.monotonic)  # it was, as `flow_run` had just been read
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -117,16 +123,21 @@ class Run:
             ended=self.clock() if state else None,
         )
 
-    async def still_ours(self) -> None:
+    async def still_ours(self, age: float = 0.0) -> None:
         """Leave the run to the process that has taken it over, where ours was taken for dead (its heartbeat got lost).
 
-        Raises Abort, on which Prefect ends the process and touches the run no more.
+        `age`: seconds that the server's last word may be old. Before anything that cannot be taken back: 0. Raises
+        Abort, on which Prefect ends the process and touches the run no more.
         """
+        asked = time.monotonic()
+        if asked - self._ours_at < age:
+            return
         now = await self.client.read_flow_run(self.flow_run.id)
         if now.run_count != self.flow_run.run_count:
             raise Abort(
                 f"process {now.run_count} of this flow run has taken over from process {self.flow_run.run_count}"
             )
+        self._ours_at = asked
 
     def _planned(self) -> list[CheckpointRecord]:
         planned = self.service.window.checkpoints if self.observes else ()

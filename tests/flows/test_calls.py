@@ -12,6 +12,7 @@ import pytest
 from prefect.artifacts import Artifact
 
 from demo.slack import Slack
+from flows.observe import observe
 from flows.synthetic import synthetic
 from tasks import afterwards
 from tests.support.counted import counted
@@ -93,3 +94,21 @@ def test_a_quiet_round_asks_for_little_and_its_page_follows_what_happens(
         monkeypatch.setenv("ONCALL_TOKEN", slack.token)
         write(tmp_path, shop, slack)
         asyncio.run(work(shop))
+
+
+def test_checkpoints_that_follow_each_other_share_one_look_whether_the_run_is_ours_and_the_verdict_has_its_own(
+    prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIRSTWATCH_SERVICES", str(tmp_path))
+    checkpoint = {"query": "sum(queue_depth)", "expect": "value < 100"}
+    window = [{"at": f"{n}s", "name": f"queue {n}", **checkpoint} for n in range(3)]
+    nobody = {"prometheus": "http://127.0.0.1:9", "timeout": "200ms"}
+    file = {"service": "short", "base_url": "http://127.0.0.1:9", "metrics": nobody, "window": window}
+    (tmp_path / "short.yaml").write_text(json.dumps(file))
+
+    async def work() -> Any:
+        return await observe("short", "v1", dry_run=True, return_state=True)  # type: ignore[call-overload]
+
+    with counted(prefect_api) as asked:
+        assert asyncio.run(work()).name == "Inconclusive"
+    assert asked.count("GET /flow_runs/…") == 2  # the engine's, and the verdict's

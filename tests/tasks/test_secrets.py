@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tasks.secrets import SecretMissing, load_secret, variable_name
+from firstwatch.spec import Service
+from tasks.secrets import SecretMissing, known_secrets, load_secret, variable_name
 
 
 def test_names_become_variables() -> None:
@@ -24,6 +25,20 @@ def test_a_secret_that_is_nowhere_says_where_it_was_looked_for(monkeypatch: pyte
     for name, variable in (("not-there", "NOT_THERE"), ("empty", "EMPTY")):
         with pytest.raises(SecretMissing, match=f"secret:{name} has no value: .* variable {variable} is not set"):
             asyncio.run(load_secret(name))
+
+
+def test_what_is_known_may_be_as_old_as_the_caller_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    alerts = {"slack": {"webhook": "secret:known-webhook"}, "ping": "secret:known-nowhere"}
+    file = Service.model_validate({"service": "shop", "base_url": "http://127.0.0.1:9", "alerts": alerts})
+
+    def known(age: float) -> list[str]:
+        return asyncio.run(known_secrets(file, age))
+
+    monkeypatch.setenv("KNOWN_WEBHOOK", "first")
+    assert known(60) == ["first"]
+    monkeypatch.setenv("KNOWN_WEBHOOK", "second")
+    assert known(60) == ["first"]
+    assert known(0) == known(60) == ["second"]
 
 
 @pytest.mark.e2e
