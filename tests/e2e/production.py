@@ -22,7 +22,7 @@ from demo.slack import Posted, Slack
 from demo.stack import Process, Shop, Stack
 
 PROCESSES, IN_PROCESS = "production", "in-process"  # work pools: a process for each run, or all runs in their worker's
-AT_ONCE = {PROCESSES: 3, IN_PROCESS: 5}  # scenarios on each: the start of a process takes seconds of CPU time
+AT_ONCE = {PROCESSES: 4, IN_PROCESS: 5}  # scenarios on each: the start of a process takes seconds of CPU time
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")  # a crashed run of ours is scheduled again
 WINDOW = [
     {"at": "0s", "name": "error rate", "signal": "errors"},
