@@ -20,6 +20,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         stack.env.update(
             PREFECT_SERVER_DATABASE_CONNECTION_URL=database.url,
             FIRSTWATCH_WORKER_API_CONNECTIONS="20",
+            FIRSTWATCH_WORKER_DRAIN_SECONDS="1",
             SHOP_SMOKE_PASSWORD=PLANTED,
             SHOP_ACCOUNT_PASSWORD=PLANTED,
             SHOP_ROLLBACK_SECRET=PLANTED,
