@@ -32,7 +32,7 @@ def _lose_prometheus(production: Production, running: Running) -> None:
 
 
 def _late_start(file: dict[str, Any]) -> None:
-    file["window"]["checkpoints"] = [{"at": "90s", "name": "errors", "signal": "errors"}]
+    file["window"]["checkpoints"] = [{"at": "2m", "name": "errors", "signal": "errors"}]
 
 
 def _typo(file: dict[str, Any]) -> None:
@@ -197,10 +197,10 @@ def test_checkpoints_of_the_files_own(result: Result) -> None:
 def test_a_long_wait_with_nothing_to_watch_holds_no_process(production: Production, result: Result) -> None:
     assert result.ended == "Completed(Healthy)", str(result)
     states = [s["name"] for s in production.get(f"flow_run_states/?flow_run_id={result.flow_run['id']}")]
-    assert "Waiting T+1m30s errors" in states
+    assert "Waiting T+2m errors" in states
     assert "Crashed" not in states
     assert result.flow_run["run_count"] == 2
-    assert result.task("T+1m30s errors")["state"]["name"] == "Pass"
+    assert result.task("T+2m errors")["state"]["name"] == "Pass"
 
 
 @of("typo")
