@@ -179,7 +179,12 @@ def test_no_round_is_lost_without_a_word(seen: Seen) -> None:
     gaps = [b - a for a, b in pairwise(times)]
     assert all(gap <= ROUND + 5 for gap in gaps), list(zip(times, gaps, strict=False))
     ended = [run["state_name"] for run in seen.runs if run["state_type"] not in ("PENDING", "RUNNING")]
-    assert set(ended) <= {"Up", "Down", "Overlapped"}, [(run["state_name"], run["state"]) for run in seen.runs]
+    assert set(ended) <= {"Up", "Down", "Overlapped", "Crashed"}, [
+        (run["state_name"], run["state"]) for run in seen.runs
+    ]
+    # The round that died with its worker. It is not taken again: after a restart, Prefect's automations do not see what
+    # becomes of the runs that were scheduled before (docs/operations.md).
+    assert ended.count("Crashed") <= 1, ended
     left = [run["expected_start_time"] for run in seen.runs if run["state_type"] in ("PENDING", "RUNNING")]
     assert len(left) <= 2, left  # those that are under way when the story ends
 
