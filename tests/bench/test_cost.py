@@ -44,7 +44,7 @@ def test_what_was_measured_can_be_drawn_again(tmp_path: Path) -> None:
     assert out.with_suffix(".svg").read_text().startswith("<svg")
 
 
-@pytest.mark.e2e
+@pytest.mark.bench
 @pytest.mark.timeout(900)
 def test_two_small_sizes(tmp_path: Path) -> None:
     out = tmp_path / "cost.json"

@@ -10,7 +10,7 @@ from bench import fleet
 from bench.fleet import how_it_went
 
 
-@pytest.mark.e2e
+@pytest.mark.bench
 @pytest.mark.timeout(600)
 def test_a_small_one() -> None:
     kept: list[dict[str, Any]] = []

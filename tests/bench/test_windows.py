@@ -25,7 +25,7 @@ def result() -> dict[str, Any]:
     return windows.measure(PLAN)
 
 
-@pytest.mark.e2e
+@pytest.mark.bench
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("pool", "count"), [("firstwatch", 3), ("process", 1)])
 def test_a_small_one(result: dict[str, Any], pool: str, count: int) -> None:
@@ -38,7 +38,7 @@ def test_a_small_one(result: dict[str, Any], pool: str, count: int) -> None:
     assert phase["cpu_s"]["worker"] > 0.1 and phase["peak_mb"]["together"] > phase["peak_mb"]["worker"] > 50
 
 
-@pytest.mark.e2e
+@pytest.mark.bench
 @pytest.mark.timeout(600)
 def test_a_process_for_each_run_costs_more(result: dict[str, Any]) -> None:
     assert result["firstwatch"]["at_once"] == 3
