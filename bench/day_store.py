@@ -14,13 +14,13 @@ from typing import Any
 
 from firstwatch.model import as_json
 from tasks import store
-from tasks.store import Change, alerts_key, place_key
+from tasks.store import Change, Seen, alerts_key, place_key
 
 _quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
 
 
 class Documents:
-    """As tasks.store is used: `read` and `change`. This process is the only one that changes these."""
+    """As tasks.store is used: `see`, `read` and `change`. This process is the only one that changes these."""
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
@@ -40,9 +40,16 @@ class Documents:
             self._known[key] = await store.read(client, key)
         return self._known.get(key)
 
-    async def change(self, client: Any, key: str, change: Change) -> Any:
+    async def see(self, client: Any, key: str) -> Seen:
+        if _quiet.get():
+            return Seen(self._known.get(key), (), 0.0)
+        seen = await store.see(client, key)
+        self._known[key] = seen.document
+        return seen
+
+    async def change(self, client: Any, key: str, change: Change, seen: Seen | None = None) -> Any:
         if not _quiet.get():
-            self._known[key] = await store.change(client, key, change)
+            self._known[key] = await store.change(client, key, change, seen)
             return self._known[key]
         known = self._known.get(key)
         wanted = as_json(change(known))

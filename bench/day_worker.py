@@ -23,6 +23,7 @@ from bench.day_script import BEGIN, Script, minute_of, planned
 from bench.day_store import Documents
 from firstwatch.spec import Service
 from tasks import monitor as rounds_of_monitors
+from tasks import turns
 from tasks.deliver import deliver_outbox
 from tasks.http import Transport
 from tasks.looks import Plainly
@@ -144,7 +145,7 @@ class Rounds:
 async def work(plan: dict[str, Any]) -> None:
     """Every round that is left of the day, minute by minute."""
     logger, documents = logging.getLogger("bench.day"), Documents()
-    rounds_of_monitors.store = documents  # type: ignore[assignment]
+    rounds_of_monitors.store = turns.store = documents  # type: ignore[assignment]
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(PrefectClient(plan["api"]))
         rounds = []
