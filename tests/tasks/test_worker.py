@@ -213,7 +213,7 @@ def test_a_worker_keeps_its_limit_and_leaves_what_does_not_end_to_the_next(
     successor = Worker(pool, "successor", *NARROW)
     try:
         late = pool.start_of(waits, number=10)
-        assert leaving.process.popen.wait(20) == 0
+        assert leaving.process.popen.wait(60) == 0  # it drains for four seconds; the rest is a busy machine
         assert pool.wait(lasting)["run_count"] == 2
         assert pool.wait(late)["state"]["name"] == "Completed"
     finally:
