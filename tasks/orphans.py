@@ -3,7 +3,8 @@
 Each worker writes its name and its incarnation on the runs that it takes up, and beats (Prefect's own heartbeat, every
 HEARTBEAT seconds) while it lives. One whose last beat is SILENT seconds older than our own is dead. All times are the
 Prefect server's, so that clocks may differ. The automations of `firstwatch setup` find such runs too, by the silence of
-the run itself, which takes two minutes.
+the run itself, which takes two minutes. They see no crash of a run that was scheduled before the server's restart: one
+of ours that has stood as crashed for FORGOTTEN seconds, in whichever pool, is taken up here as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -101,7 +103,7 @@ class Orphans:
         """Without a gap for so long that everybody who lives was heard too: not so after the server was away."""
         if len(self._heard) < _EARS:
             return False
-        return all(b - a < SILENT for a, b in zip(self._heard, list(self._heard)[1:], strict=False))
+        return all(b - a < SILENT for a, b in pairwise(self._heard))
 
     async def _take(self, client: PrefectClient, pool: str, dead: set[str]) -> None:
         for run in await _held(client, pool):

@@ -24,13 +24,14 @@ from prefect.exceptions import ObjectAlreadyExists
 from firstwatch.spec import Service
 from tasks.commands import read_services
 from tasks.opening import RESTARTING
+from tasks.orphans import TAGS
 from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
 MONITORS_QUEUE = "monitors"  # of that pool; everything else is in Prefect's default queue, whose priority is 1
 PROCESS = "process"  # the type of a pool each of whose runs has a process of its own
-RELEASES, MONITORS = "prefect.tag.firstwatch", "prefect.tag.firstwatch-monitor"
+RELEASES, MONITORS = (f"prefect.tag.{tag}" for tag in TAGS)
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled")}
 ENDED_OURS = {
     f"prefect.flow-run.{name}"

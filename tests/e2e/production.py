@@ -94,7 +94,8 @@ class Production:
     """Everything shared by the scenarios; they run side by side, at most AT_ONCE of them."""
 
     def __init__(self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process):
-        self.stack, self.database, self.slack, self.lost = stack, database, slack, lost
+        self.stack, self.database, self.slack = stack, database, slack
+        self.prometheus, self.lost = prometheus, lost
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = {pool: threading.Semaphore(most) for pool, most in AT_ONCE.items()}
         self._deployments: dict[tuple[str, str], str] = {}

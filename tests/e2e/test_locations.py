@@ -84,7 +84,7 @@ class Places:
                     "names": list(PLACES),
                     "reference": f"{edge.url}/health"
                     if place == "ap"
-                    else f"{self.stack.env['PROMETHEUS_URL']}/-/ready",
+                    else f"{self.production.prometheus.announced}/-/ready",
                 },
                 "checks": [{"name": "health", "get": "/health", "expect": ["status == 200"]}],
             },
