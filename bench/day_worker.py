@@ -27,9 +27,10 @@ from tasks import turns
 from tasks.deliver import deliver_outbox
 from tasks.http import Transport
 from tasks.looks import Plainly
-from tasks.monitor import Monitor, keeping_turn, open_transports, take_turn
+from tasks.monitor import Monitor, open_transports
 from tasks.secrets import load_secret
 from tasks.store import alerts_key, place_key, turn_key
+from tasks.turns import keeping_turn, take_turn
 
 AT_ONCE, QUIET_AT_ONCE = 2, 8  # rounds
 SETTLING = 4  # rounds after a process begins in which what an earlier one has left is told

@@ -32,10 +32,11 @@ from firstwatch.monitor import Probe
 from firstwatch.rounds import Place
 from firstwatch.spec import Service
 from tasks.looks import Plainly
-from tasks.monitor import Monitor, keeping_turn, open_transports, take_turn
+from tasks.monitor import Monitor, open_transports
 from tasks.opening_monitor import monitored
 from tasks.probes import Probing
 from tasks.store import turn_key
+from tasks.turns import keeping_turn, take_turn
 
 PROFILED = 3  # services: a profile takes its time
 _WAITING = ("'poll' of 'select.epoll'", "method 'acquire' of '_thread.lock'")

@@ -35,9 +35,6 @@ from tasks.http import Logger, Transport
 from tasks.looks import Runner
 from tasks.probes import Probing
 from tasks.store import alerts_key, place_key
-from tasks.turns import keeping_turn, take_turn
-
-__all__ = ["Monitor", "keeping_turn", "leave_word", "open_transports", "take_turn"]
 
 _PLACE = TypeAdapter(Place)
 _OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
