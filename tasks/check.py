@@ -19,6 +19,7 @@ from firstwatch.answer import Answer, NoAnswer
 from firstwatch.conditions import HTTP_NAMES, ConditionError, compile_condition, evaluate
 from firstwatch.model import Attempt, CheckResult, Outcome
 from firstwatch.report.text import plain
+from tasks.counts import CHECKS
 from tasks.http import Transport, run_check
 
 _HEAD_START = 0.05  # seconds in which the requests have the event loop to themselves
@@ -51,6 +52,7 @@ class Suite:
     async def attempt(self, name: str) -> Attempt:
         """The next attempt of a check; the first one may be under way already."""
         attempt = await (self._under_way.pop(name, None) or self._send(name))
+        CHECKS.labels("smoke", attempt.outcome.value).inc()
         self.attempts.setdefault(name, []).append(attempt)
         return attempt
 

@@ -30,6 +30,7 @@ from prefect.tasks import Task, exponential_backoff
 from firstwatch.model import Release, as_json
 from firstwatch.report.model import RollbackAttempt, RollbackRecord, RollbackState
 from firstwatch.report.text import plain
+from tasks.counts import ORDERS
 from tasks.hooks import ADAPTERS, ANSWER_CHARS, LoadSecret, NotDelivered, Order, Unclear, rollback_key
 
 _ATTEMPTS = 8  # that are kept; Prefect holds at most 5,000 characters in a variable
@@ -167,7 +168,8 @@ async def send_once(
         if claim.owner != str(order.owner) or await _superseded(client, order):
             return await _await_owner(client, order, clock)
         if claim.record.state is RollbackState.SENT:  # our own process died while it waited for the answer
-            await claim.settle(RollbackState.UNKNOWN, "the process was killed before the answer came; not sent again")
+            why = "the process was killed before the answer came; not sent again"
+            await _settle(claim, order, RollbackState.UNKNOWN, why)
         return claim.record
     send = await ADAPTERS[order.adapter](order, load_secret)
     if forbidden is not None and (why := await forbidden()):
@@ -179,14 +181,19 @@ async def send_once(
         answer = order.redact(await send())
     except NotDelivered as problem:
         why = order.redact(str(problem))
-        await claim.settle(RollbackState.FAILED, why)
+        await _settle(claim, order, RollbackState.FAILED, why)
         raise NotDelivered(why, problem.transient) from None
     except Unclear as problem:
-        await claim.settle(RollbackState.UNKNOWN, order.redact(str(problem)))
+        await _settle(claim, order, RollbackState.UNKNOWN, order.redact(str(problem)))
         return claim.record
-    await claim.settle(RollbackState.ACCEPTED, answer)
+    await _settle(claim, order, RollbackState.ACCEPTED, answer)
     logger.info("%s accepted: %s", order.what, answer)
     return claim.record
+
+
+async def _settle(claim: Claim, order: Order, state: RollbackState, answer: str) -> None:
+    await claim.settle(state, answer)
+    ORDERS.labels(order.what, state.value).inc()
 
 
 async def _await_owner(client: PrefectClient, order: Order, clock: Callable[[], float]) -> RollbackRecord:

@@ -23,6 +23,7 @@ from prefect.tasks import Task
 from firstwatch.model import Attempt, Outcome
 from firstwatch.monitor import Kind, Probe
 from firstwatch.report.text import plain
+from tasks.counts import CHECKS
 
 STATE_NAMES = {Outcome.NO_DATA: "NoData", Outcome.ERROR: "Error", Outcome.NOT_YET: "NotYet"}
 _OUT_OF_TIME = "Unconfirmed"
@@ -54,6 +55,7 @@ class Look:
     async def attempt(self) -> Probe:
         """The next attempt. Never raises: what is wrong with us is an ERROR, and so is what does not end by itself."""
         probe = await self._attempt(self.deadline - time.monotonic())
+        CHECKS.labels(self.kind.value, probe.outcome.value).inc()
         self.probes.append(probe)
         return probe
 

@@ -30,6 +30,7 @@ from tasks.journal import Journal
 from tasks.kayenta import read_config
 from tasks.measure import selectors_of
 from tasks.report import WindowProgress
+from tasks.restart import RESTARTING
 from tasks.run import NotVerifiable, Run
 from tasks.secrets import SecretMissing, known_secrets, load_secret
 from tasks.service_files import parsed
@@ -38,7 +39,6 @@ from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
 
 CLOCKS_DIFFER = 300.0  # seconds that a deploy may seem to lie ahead
-RESTARTING = "Restarting"  # the state in which our automations schedule a killed run again
 MAX_RESTARTS = 50  # a run that crashes its process more often than that is given up
 
 

@@ -17,7 +17,8 @@ from firstwatch.units import show_duration
 from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner
 from tasks.monitor import Monitor, leave_word, open_transports
-from tasks.opening import MAX_RESTARTS, RESTARTING, read_service, this_flow_run
+from tasks.opening import MAX_RESTARTS, read_service, this_flow_run
+from tasks.restart import RESTARTING
 from tasks.run import NotVerifiable, unharmed
 from tasks.secrets import known_secrets
 from tasks.store import turn_key

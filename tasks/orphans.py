@@ -28,8 +28,9 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Scheduled
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from tasks.restart import schedule_again
 
 HEARTBEAT = 8  # seconds between two signs of life of a worker
 SILENT = 25.0  # seconds without one, after which it is dead
@@ -119,10 +120,7 @@ class Orphans:
 
     async def _give(self, client: PrefectClient, run: FlowRun, why: str) -> None:
         """Schedule it for now, for whichever worker has room."""
-        from tasks.opening import RESTARTING
-
-        again: State[None] = Scheduled(scheduled_time=datetime.now(UTC), name=RESTARTING, message=why)
-        await client.set_flow_run_state(run.id, again, force=True)
+        await schedule_again(client, run.id, datetime.now(UTC), why)
         self.taken += 1
         self._logger.warning("Flow run %s (%s): %s", run.name, run.id, why)
 

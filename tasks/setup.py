@@ -23,8 +23,8 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from firstwatch.spec import Service
 from tasks.commands import read_services
-from tasks.opening import RESTARTING
 from tasks.orphans import TAGS
+from tasks.restart import RESTARTING
 from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
 

@@ -30,6 +30,7 @@ from firstwatch.redaction import Redactor, Secret
 from firstwatch.report.messages import Message, render
 from firstwatch.report.model import Delivery, map_text
 from firstwatch.report.text import plain
+from tasks.counts import ALERTS
 from tasks.slack_doors import Bot, Closed, Door, Place, Refused, TryAgain, Unknowable, Webhook, marked
 
 TOTAL = 10.0  # seconds that one delivery may take, with all its tries
@@ -113,7 +114,9 @@ class Line:
             place, tries, why = await self._try(message.kind, post.once, deadline)
         except NotDelivered as lost:
             lost.unclear = post.unclear
+            ALERTS.labels(message.kind.split()[0], "no").inc()
             raise
+        ALERTS.labels(message.kind.split()[0], "yes").inc()
         return Sent(place, tries, why, post.thread_ts, post.found, post.repeat)
 
     async def update(self, message: Message, place: Place, deadline: float | None = None) -> bool:

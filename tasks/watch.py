@@ -22,6 +22,7 @@ from firstwatch.spec import Service, look_every, window_length
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
 from firstwatch.units import show_duration
+from tasks.counts import LOOKS
 from tasks.journal import Journal
 from tasks.measure import measure
 from tasks.report import WindowProgress
@@ -129,6 +130,7 @@ class Window:
         await self.sleep_until(look.at)
         if look.watched and self._must_measure(look):
             await self._measure()
+            LOOKS.inc()
         before = self._outcomes()
         self.watch = self.watch.after(look, self.measured.until(look.at))
         self._log_what_changed(look, before)

@@ -25,13 +25,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings
-from prefect.states import Cancelled, Pending, Scheduled
+from prefect.states import Cancelled, Pending
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from tasks.attempt import Attempt, Shared, at_once
 from tasks.flow_code import FlowCode, NotHere, other_environment
 from tasks.loop_watch import LoopWatch
 from tasks.orphans import HEARTBEAT, Orphans, Owner
+from tasks.restart import RESTARTING, schedule_again
 from tasks.run_engine import Ending
 from tasks.run_loop import RunLoop
 from tasks.worker_metrics import Door, WorkerMetrics
@@ -137,17 +138,12 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
         Should that fail, its silence will tell: the automations of `firstwatch setup`.
         """
-        from tasks.opening import RESTARTING
-
         if attempt.concluded:
             return
         run, now = attempt.flow_run, datetime.now(UTC)
         due = max(now, run.next_scheduled_start_time or now)
-        why = "Its worker was stopped; the next one goes on."
         try:
-            await self.client.set_flow_run_state(
-                run.id, Scheduled(scheduled_time=due, name=RESTARTING, message=why), force=True
-            )
+            await schedule_again(self.client, run.id, due, "Its worker was stopped; the next one goes on.")
         except Exception as problem:
             self._logger.warning("Flow run %s could not be given back: %r", run.id, problem)
 
@@ -188,8 +184,6 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
     def _leave_if_superseded(self, offered: FlowRun) -> None:
         """A run that was taken for dead, because its heartbeats got lost, is scheduled again: its old attempt here
         makes room for the new one, as it would for another process."""
-        from tasks.opening import RESTARTING
-
         attempt = self._attempts.get(offered.id)
         if attempt is not None and offered.state_name == RESTARTING and attempt.entered:
             attempt.end(Ending.LEAVE)

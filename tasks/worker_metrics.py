@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from tasks import counts
+
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 _LATE = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)  # seconds
 _NAMES = 100  # of states that get a time series of their own: anyone may invent one in a flow
@@ -22,6 +24,8 @@ class WorkerMetrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+        for counted in counts.ALL:
+            registry.register(counted)
         self.in_flight = Gauge("firstwatch_worker_runs_in_flight", "Flow runs in this process.", registry=registry)
         self.waiting = Gauge(
             "firstwatch_worker_runs_waiting", "Runs that are due, and for which --limit has no room.", registry=registry

@@ -8,7 +8,7 @@ import pytest
 
 from demo.postgres import postgres
 from demo.slack import Slack
-from demo.stack import Stack
+from demo.stack import Stack, free_port
 from tests.e2e.production import IN_PROCESS, PLANTED, Production
 
 
@@ -21,6 +21,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
             PREFECT_SERVER_DATABASE_CONNECTION_URL=database.url,
             FIRSTWATCH_WORKER_API_CONNECTIONS="20",
             FIRSTWATCH_WORKER_DRAIN_SECONDS="1",
+            FIRSTWATCH_WORKER_METRICS=f"127.0.0.1:{free_port()}",
             SHOP_SMOKE_PASSWORD=PLANTED,
             SHOP_ACCOUNT_PASSWORD=PLANTED,
             SHOP_ROLLBACK_SECRET=PLANTED,

@@ -119,6 +119,12 @@ class Production:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def metrics(self) -> dict[str, float]:
+        """What the worker of the pool IN_PROCESS says of itself: each sample as its page writes it, and its value."""
+        page = httpx.get(f"http://{self.stack.env['FIRSTWATCH_WORKER_METRICS']}/metrics", timeout=10, trust_env=False)
+        samples = (line.rpartition(" ") for line in page.text.splitlines() if not line.startswith("#"))
+        return {sample: float(value) for sample, _, value in samples}
+
     def play(self, scenario: Scenario) -> Result:
         with self._slots[scenario.pool]:
             with self._setting_up:

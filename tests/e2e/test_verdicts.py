@@ -239,6 +239,18 @@ def test_every_request_is_marked_and_recorded(played: dict[str, Future[Result]])
     assert {row["trace"] for row in table} == sent
 
 
+def test_a_worker_counts_what_its_runs_have_done(production: Production, played: dict[str, Future[Result]]) -> None:
+    ours = [future.result() for name, future in played.items() if name not in IN_PROCESSES_OF_THEIR_OWN]
+    found, rolled_back = production.metrics(), sum(len(result.shop["rollbacks"]) for result in ours)
+    assert found.get('firstwatch_worker_orders_total{order="rollback",state="accepted"}', 0) >= rolled_back
+    if "no-hook" in played:
+        assert found['firstwatch_worker_orders_total{order="rollback",state="failed"}'] >= 1
+    if ours:
+        assert found['firstwatch_worker_checks_total{kind="smoke",outcome="pass"}'] > 0
+        assert found['firstwatch_worker_alerts_total{about="started",delivered="yes"}'] > 0
+        assert found["firstwatch_worker_looks_total"] > 0
+
+
 def test_no_secret_is_written_anywhere(production: Production, played: dict[str, Future[Result]]) -> None:
     for future in played.values():
         future.result()

@@ -24,8 +24,8 @@ from firstwatch.report.told import Book, written
 from flows.synthetic import synthetic
 from tasks import store
 from tasks.monitor import Monitor
-from tasks.opening import RESTARTING
 from tasks.opening_monitor import planned_by
+from tasks.restart import RESTARTING
 from tasks.turns import take_turn
 
 PLANNED = datetime(2026, 1, 1, tzinfo=UTC)
