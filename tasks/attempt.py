@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -35,6 +35,30 @@ def at_once() -> int:
     return int(os.environ.get("FIRSTWATCH_WORKER_API_CONNECTIONS", AT_ONCE))
 
 
+class Place:
+    """One of few places, for a run that was claimed and has not begun: taken once, given back once.
+
+    A run that stands as Pending for a minute is taken for dead: no more are to be claimed than can begin by then.
+    """
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places, self._loop = places, asyncio.get_running_loop()
+        self._taken = False
+
+    async def take(self) -> None:
+        await self._places.acquire()
+        self._taken = True
+
+    def give_back(self) -> None:
+        """Safe from any thread, and more than once."""
+        self._loop.call_soon_threadsafe(self._give_back)
+
+    def _give_back(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._places.release()
+
+
 @dataclass(eq=False)
 class Attempt:
     """A flow run, entered by this worker for the n-th time. For the worker's loop alone; the flow runs in another."""
@@ -42,6 +66,7 @@ class Attempt:
     flow_run: FlowRun
     loop: RunLoop
     logger: logging.Logger | logging.LoggerAdapter[Any]
+    on_begun: Callable[[], None] = lambda: None  # called in the flow's loop once Prefect says that the run is Running
     ending: Ending | None = None
     crash: str = ""  # why the engine gave up, where it could not say so itself
     _engine: RunEngine | None = None
@@ -99,7 +124,7 @@ class Attempt:
         try:
             self._engine = engine_for(flow, self.flow_run)
             self._engine.ending = self.ending
-            await run_to_its_end(self._engine, shared.turns, heartbeat)
+            await run_to_its_end(self._engine, shared.turns, self.on_begun, heartbeat)
         except Pause:
             self.logger.info("Paused, or parked: it is entered again when it is due")
         except Abort as why:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any
 
@@ -87,14 +87,17 @@ def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
     return RunEngine(flow=flow, flow_run=flow_run, parameters=get_call_parameters(flow.fn, *arguments))
 
 
-async def run_to_its_end(engine: RunEngine, turn: AbstractAsyncContextManager[object], heartbeat: float | None) -> None:
-    """Run the flow, with the retries that it asks for. It begins while it has its `turn`.
+async def run_to_its_end(
+    engine: RunEngine, turn: AbstractAsyncContextManager[object], begun: Callable[[], None], heartbeat: float | None
+) -> None:
+    """Run the flow, with the retries that it asks for. It begins while it has its `turn`, and says when it has `begun`.
 
     Raises what the engine raises: Pause and Abort where the run is to be left, and whatever ended it by force.
     """
     async with AsyncExitStack() as stack:
         async with turn:
             await stack.enter_async_context(engine.start())
+        begun()
         stack.enter_context(engine.beating(heartbeat))
         while engine.is_running():
             async with engine.run_context():

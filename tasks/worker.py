@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings
 from prefect.states import Cancelled, Pending
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from tasks.attempt import Attempt, Shared, at_once
+from tasks.attempt import Attempt, Place, Shared, at_once
 from tasks.flow_code import FlowCode, NotHere, other_environment
 from tasks.loop_watch import LoopWatch
 from tasks.orphans import HEARTBEAT, Orphans, Owner
@@ -79,6 +79,8 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         self._idle = asyncio.Event()  # no run is here
         self._idle.set()
         self._claiming = asyncio.Semaphore(max(at_once() // 2, 1))
+        self._places = asyncio.Semaphore(2 * at_once())  # of runs that were claimed and have not begun
+        self._due: dict[UUID, datetime] = {}  # runs without such a place, and their times
         self._draining = False
         self._door: Door | None = None
         self._other_environments: set[UUID] = set()
@@ -153,11 +155,21 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         """A server that is away is asked again: to end, as Prefect's loop does after a while, would end all runs."""
         if self._draining:
             return []
+        if self._is_behind():
+            self._last_polled_time = datetime.now(UTC)
+            self._tell_waiting([])
+            return []
         try:
             return await super().get_and_submit_flow_runs()
         except httpx.HTTPError as problem:
             self._logger.warning("The Prefect server gives no work: %r", problem)
             return []
+
+    def _is_behind(self) -> bool:
+        """Whether more is due than can be begun soon. What comes then may be of more importance than what waits here:
+        the server, which knows that, is asked when there is room."""
+        at = datetime.now(UTC)
+        return sum(due <= at for due in self._due.values()) > 4 * at_once()
 
     async def sync_with_backend(self) -> None:
         """Prefect's heartbeat; and, where the server took it, a look for runs whose worker has none any more."""
@@ -173,13 +185,17 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
         submitted = await super()._submit_scheduled_flow_runs(flow_run_response)
-        now = datetime.now(UTC)
         offered = [entry.flow_run for entry in flow_run_response]
-        waiting = [run for run in offered if run.id not in self._submitting_flow_run_ids and _late(run, now) > 0]
-        self.metrics.waiting.set(len(waiting))
+        self._tell_waiting([run for run in offered if run.id not in self._submitting_flow_run_ids])
         for run in offered:
             self._leave_if_superseded(run)
         return submitted
+
+    def _tell_waiting(self, without_room: list[FlowRun]) -> None:
+        """Count the runs that are due and have not begun: for want of room (`--limit`), or of their turn."""
+        at = datetime.now(UTC)
+        waiting = sum(_late(run, at) > 0 for run in without_room) + sum(due < at for due in self._due.values())
+        self.metrics.waiting.set(waiting)
 
     def _leave_if_superseded(self, offered: FlowRun) -> None:
         """A run that was taken for dead, because its heartbeats got lost, is scheduled again: its old attempt here
@@ -198,19 +214,31 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """From being offered to having left. Prefect's own way there asks the server seven times; this asks twice."""
+        place = Place(self._places)
         try:
+            await self._take(place, flow_run)
             async with self._claiming:
                 ours = not self._draining and await self._propose_pending_state(flow_run)
                 if ours:
                     await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(self._owner))
             if ours:
                 flow_run.state = Pending()
-                await self.run(flow_run, BaseJobConfiguration())
+                logger = self.get_flow_run_logger(flow_run)
+                await self._see_through(Attempt(flow_run, self._runs, logger, place.give_back))
         except Exception:
             self._logger.exception("Flow run %s", flow_run.id)
         finally:
+            place.give_back()
             self._release_limit_slot(flow_run.id)
             self._submitting_flow_run_ids.discard(flow_run.id)
+
+    async def _take(self, place: Place, flow_run: FlowRun) -> None:
+        at = datetime.now(UTC)
+        self._due[flow_run.id] = at - timedelta(seconds=_late(flow_run, at))
+        try:
+            await place.take()
+        finally:
+            del self._due[flow_run.id]
 
     async def run(
         self,
@@ -218,22 +246,26 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         configuration: BaseJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> InProcessResult:
-        """Run a pending flow run to its end. Its configuration is that of a process, and of no use here."""
+        """Run a pending flow run to its end: as every worker does, and in no other way than `_submit_run`. Its
+        configuration is that of a process, and of no use here."""
         attempt = Attempt(flow_run, self._runs, self.get_flow_run_logger(flow_run))
-        self._attempts[flow_run.id] = attempt
-        self._idle.clear()
-        self.metrics.in_flight.inc()
         if task_status is not None:
             task_status.started(os.getpid())
+        await self._see_through(attempt)
+        return InProcessResult(status_code=1 if attempt.crash else 0, identifier=str(os.getpid()))
+
+    async def _see_through(self, attempt: Attempt) -> None:
+        self._attempts[attempt.flow_run.id] = attempt
+        self._idle.clear()
+        self.metrics.in_flight.inc()
         try:
             await self._run(attempt)
             await self._conclude(attempt)
         finally:
-            del self._attempts[flow_run.id]
+            del self._attempts[attempt.flow_run.id]
             self.metrics.in_flight.dec()
             if not self._attempts:
                 self._idle.set()
-        return InProcessResult(status_code=1 if attempt.crash else 0, identifier=str(os.getpid()))
 
     async def _run(self, attempt: Attempt) -> None:
         """Load its flow, and run it. What cannot be run here has crashed, and its message says why."""

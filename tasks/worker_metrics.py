@@ -28,7 +28,9 @@ class WorkerMetrics:
             registry.register(counted)
         self.in_flight = Gauge("firstwatch_worker_runs_in_flight", "Flow runs in this process.", registry=registry)
         self.waiting = Gauge(
-            "firstwatch_worker_runs_waiting", "Runs that are due, and for which --limit has no room.", registry=registry
+            "firstwatch_worker_runs_waiting",
+            "Runs that are due and wait: for room (--limit), or for their turn.",
+            registry=registry,
         )
         self.adopted = Gauge(
             "firstwatch_worker_runs_adopted",
