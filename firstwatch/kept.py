@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import sub
 
 from firstwatch.series import LOOK_BACK, RawSeries
 
@@ -115,5 +115,5 @@ def _late(at: Sequence[float]) -> float:
 def _usual_gap(at: Sequence[float]) -> float:
     """Seconds between the samples of late; infinite where there is one sample only."""
     last = at[-_GAPS - 1 :]
-    gaps = sorted(b - a for a, b in pairwise(last))
+    gaps = sorted(map(sub, last[1:], last))
     return gaps[len(gaps) // 2] if gaps else math.inf

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, cast
 
 Operator = Literal["=", "!=", "=~", "!~"]
@@ -52,9 +52,10 @@ class Matcher:
         return f"{label}{self.op}{_quoted(self.value)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Selector:
-    """A metric's name and what its labels must be."""
+    """A metric's name and what its labels must be. Its text and its hash are worked out once: each look of each window
+    asks for the same ones."""
 
     name: str
     matchers: tuple[Matcher, ...] = ()
@@ -73,6 +74,17 @@ class Selector:
         return replace(self, matchers=(*self.matchers, Matcher(label, op, value)))
 
     def __str__(self) -> str:
+        return self._text
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.matchers))
+
+    @cached_property
+    def _text(self) -> str:
         inside = [str(matcher) for matcher in self.matchers]
         if not _NAME.fullmatch(self.name):
             return f"{{{','.join([_quoted(self.name), *inside])}}}"

@@ -72,8 +72,9 @@ async def _reach(run: Run, window: Window, look: Look) -> None:
         step = _step(window, name)
         if step in run.journal or (window.over and name not in window.watch.states):
             continue
-        await run.journal.finish(step, await checkpoint(window, look, name))
-        await window.keep()
+        judged = await checkpoint(window, look, name)
+        if step not in run.journal:  # its task run has failed
+            await window.keep({step: judged})
 
 
 async def _show_failures(run: Run, window: Window) -> None:
@@ -85,7 +86,6 @@ async def _show_failures(run: Run, window: Window) -> None:
         step = f"{offset(failure.at, run.release.deployed_at)} {record.name}"
         if step not in run.journal:
             await failed_later(window, record.name, step)
-            await run.journal.finish(step, failure)
         run.tell(messages.checkpoint_failed(run.report(), record))
 
 

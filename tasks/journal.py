@@ -8,7 +8,7 @@ worker would have to share, and it can be read in the UI.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -68,17 +68,22 @@ class Journal:
 
     async def finish(self, step: str, found: Any) -> None:
         """Record the step as finished. It counts as finished only once the server has it."""
-        plain = self._redact(as_json(found))
+        await self.finish_all({step: found})
+
+    async def finish_all(self, found: Mapping[str, Any]) -> None:
+        """Record several steps at once: all of them, or none."""
+        plain = {step: self._redact(as_json(each)) for step, each in found.items()}
+        rows = [{"step": step, "found": json.dumps(each, allow_nan=False)} for step, each in plain.items()]
         await self._client.create_artifact(
             ArtifactCreate(
                 key=_key(self._flow_run_id),
                 type="table",
                 description="What this run has finished. A restarted run goes on from here.",
-                data=json.dumps([{"step": step, "found": json.dumps(plain, allow_nan=False)}]),
+                data=json.dumps(rows),
                 flow_run_id=self._flow_run_id,
             )
         )
-        self._entries[step] = plain
+        self._entries |= plain
 
     async def start_over(self) -> None:
         """Let nothing count as finished any more: a person has asked for this run once more."""
@@ -122,8 +127,9 @@ async def _newest_first(client: PrefectClient, flow_run_id: UUID) -> AsyncIterat
             offset=offset,
         )
         for artifact in page:
-            row = (json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data)[0]  # type: ignore[index]
-            yield row["step"], json.loads(row["found"])
+            rows: Any = json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data
+            for row in rows:
+                yield row["step"], json.loads(row["found"])
         if len(page) < _PAGE:
             return
         offset += len(page)

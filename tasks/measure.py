@@ -15,7 +15,7 @@ from firstwatch.model import Counts, Measurement, SourceError
 from firstwatch.selector import Selector, parse
 from firstwatch.spec import Service, look_every, signals_of, window_length
 from firstwatch.spec.models import Checkpoint, Signals
-from firstwatch.timeline import GRACE, Measured
+from firstwatch.timeline import GRACE, GROWTH, Measured
 from tasks.sources import Source
 
 HISTORY = 2.0  # windows before the deploy: what is usual, the bursts that come every ten minutes included
@@ -52,9 +52,13 @@ async def measure(
 
     wanted = {c.name: _question(c, signals, service.objectives.latency) for c in checkpoints}
     questions = list(dict.fromkeys(wanted.values()))
-    load = _asked(source.counts(requests, requests, since, until, deadline=deadline))
-    found, loaded, lived = await asyncio.gather(asyncio.gather(*(of(q) for q in questions)), load, alive())
+    found, lived = await asyncio.gather(asyncio.gather(*(of(q) for q in questions)), alive())
     answers = dict(zip(questions, found, strict=True))
+    loaded: Measurement | None = next(
+        (m for q, m in answers.items() if q[0] == "errors" and isinstance(m, Counts)), None
+    )
+    if loaded is None and any(c.signal in GROWTH for c in checkpoints):
+        loaded = await _asked(source.counts(requests, requests, since, until, deadline=deadline))
     return Measured(
         {name: answers[question] for name, question in wanted.items()},
         loaded if isinstance(loaded, Counts) else None,

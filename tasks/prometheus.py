@@ -48,6 +48,8 @@ class PrometheusSource:
     `keep`: who asks the same again and again, up to a later time, reads what is new only (firstwatch.kept).
     """
 
+    holds_history = False
+
     def __init__(
         self, url: str, access: Access | None = None, *, rng: random.Random | None = None, keep: bool = False
     ) -> None:
@@ -103,8 +105,7 @@ class PrometheusSource:
         query = f"requests slower than {bound_s:g}s in {histogram}[{_span(since, until)}]"
 
         async def measure(patience: Patience) -> Measurement:
-            selector = _plain(histogram).with_suffix("_bucket")
-            buckets = await self._samples(selector, since - LOOK_BACK, until, patience)
+            buckets = await self._samples(_buckets(histogram), since - LOOK_BACK, until, patience)
             return series.slower_than(buckets, bound_s, since, until, query)
 
         return await self._guarded(measure, query, deadline)
@@ -115,7 +116,7 @@ class PrometheusSource:
         query = f"buckets of {selector}[{_span(since, until)}]"
 
         async def measure(patience: Patience) -> Measurement:
-            buckets = await self._samples(_plain(selector).with_suffix("_bucket"), since - LOOK_BACK, until, patience)
+            buckets = await self._samples(_buckets(selector), since - LOOK_BACK, until, patience)
             return series.histogram(buckets, since, until, query)
 
         return await self._guarded(measure, query, deadline)
@@ -303,6 +304,11 @@ class PrometheusSource:
 
 def _plain(selector: Selector | str) -> Selector:
     return selector if isinstance(selector, Selector) else _parsed(selector)
+
+
+@lru_cache(maxsize=4096)
+def _buckets(histogram: Selector | str) -> Selector:
+    return _plain(histogram).with_suffix("_bucket")
 
 
 _parsed = lru_cache(maxsize=4096)(parse)  # each look of each window asks for the same ones

@@ -45,6 +45,8 @@ class ScrapeSource:
     sends the requests if one is given; it is not closed here. `clock` gives Unix seconds.
     """
 
+    holds_history = True
+
     def __init__(
         self,
         url: str,

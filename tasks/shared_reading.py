@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
-from firstwatch.batching import Appetite, Asked, Batch, plan, split
+from firstwatch.batching import Appetite, Asked, Batch, alone, plan, split
 from firstwatch.series import RawSeries
 from firstwatch.units import show_duration
 from tasks.access import Access
@@ -88,14 +88,14 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Request:
-    """One HTTP request that is about to go, and the questions that it answers."""
+    """One HTTP request that is about to go, and the questions that it answers. `batch`: the query for several."""
 
     questions: tuple[_Question, ...]
     batch: Batch | None = None
 
     @property
     def merged(self) -> bool:
-        return self.batch is not None and len(self.batch.members) > 1
+        return len(self.questions) > 1
 
     @property
     def timeout(self) -> float:
@@ -219,13 +219,14 @@ class Reader:
     def _planned(self, most: int) -> list[_Request]:
         """The next requests, those of who came first; where the server is being tried out, the first question alone."""
         waiting = list(self._waiting)[: 1 if self._turns.breaker.open else _PLANNED]
-        requests = [_Request((q,)) for q in waiting if q.asked is None]
-        groups: dict[tuple[bool, int], dict[Asked, _Question]] = {}
+        requests, groups = list[_Request](), defaultdict[int, dict[Asked, _Question]](dict)
         for q in waiting:
-            if q.asked is not None:  # together only who has about as much time left
-                groups.setdefault((q.alone, _urgency(q.patience.left)), {})[q.asked] = q
-        for (apart, _), group in groups.items():
-            batches = plan(group, 1 if apart else self._appetite.most)
+            if q.asked is None or q.alone or self._appetite.most <= 1:
+                requests.append(_Request((q,)))
+            else:  # together only who has about as much time left
+                groups[_urgency(q.patience.left)][q.asked] = q
+        for group in groups.values():
+            batches = plan(group, self._appetite.most)
             requests += [_Request(tuple(group[member] for member in batch.members), batch) for batch in batches]
         requests.sort(key=lambda request: min(q.came for q in request.questions))
         return requests[:most]
@@ -264,17 +265,17 @@ class Reader:
 
     def _work(self, request: _Request, timeout: float) -> Any:
         """In a thread: the request, and all that is to be done with its answer."""
-        if request.batch is None:
-            work = request.questions[0].work
-            assert work is not None
-            return work(timeout)
-        batch = request.batch
+        first = request.questions[0]
+        if first.work is not None:
+            return first.work(timeout)
+        assert first.asked is not None
+        batch = request.batch or alone(first.asked)
         answer = self.server.custom_query(batch.promql, params={"time": batch.at, **WHOLE}, timeout=timeout)
         return split(batch, all_series(answer))
 
     def _settle(self, request: _Request, result: Any, failure: BaseException | None) -> None:
-        if request.batch is not None:
-            self._learn(request.batch, result, failure)
+        if request.questions[0].asked is not None:
+            self._learn(len(request.questions), result, failure)
         unmet = isinstance(failure, Refusal) and failure.unmet  # then alone it would be no better
         told = Apart() if failure is not None and request.merged and not unmet else failure
         for question in request.questions:
@@ -288,8 +289,7 @@ class Reader:
         if questions:
             self.loop.call_soon(self._hand_out, questions, result, failure, context=Context())
 
-    def _learn(self, batch: Batch, result: dict[Asked, list[RawSeries]] | None, failure: BaseException | None) -> None:
-        members = len(batch.members)
+    def _learn(self, members: int, result: dict[Asked, list[RawSeries]] | None, failure: BaseException | None) -> None:
         if result is not None:
             samples = sum(len(series.at) for found in result.values() for series in found)
             self._appetite = self._appetite.answered(members, samples)

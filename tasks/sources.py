@@ -27,7 +27,11 @@ class Source(Protocol):
     one, a source gives up after three times its timeout. The embedded source answers at once, from what it holds.
 
     A series that ended some time ago is given as it is: the reader sees from its times how old it is.
+
+    `holds_history`: nobody else has what it has seen, which dies with the process unless `snapshot` is kept.
     """
+
+    holds_history: bool
 
     async def counts(
         self, bad: Selector | str, total: Selector | str, since: float, until: float, *, deadline: float | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -28,9 +29,10 @@ from tasks.measure import measure
 from tasks.report import WindowProgress
 from tasks.sources import Source
 
-_KEEP_EVERY = 60.0  # seconds
+_KEEP_EVERY, _KEEP_SELDOM = 60.0, 600.0  # seconds
 NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
+_NOT_JUDGED = "was not judged"
 STATE_NAMES = {
     Outcome.PASS: "Pass",
     Outcome.NOT_YET: "NotYet",
@@ -68,14 +70,15 @@ class Window:
         """What a restarted process needs to go on from the last look, as plain JSON."""
         return {"now": self.watch.now, "states": as_json(dict(self.watch.states)), "source": self._source.snapshot()}
 
-    async def keep(self) -> None:
-        """Record how far the window is, for a restart."""
-        await self._journal.finish("window", self.snapshot())
+    async def keep(self, finished: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Record how far the window is, for a restart; and, with it, what else is `finished`, by step."""
+        await self._journal.finish_all({**finished, "window": self.snapshot()})
         self._kept_at = self.clock()
 
     async def keep_now_and_then(self) -> None:
-        """Record it every minute: the embedded source has its history from us alone."""
-        if self.clock() - self._kept_at >= _KEEP_EVERY:
+        """Record it after each minute whose history nobody else has. What a Prometheus has is judged again from there:
+        after ten minutes, that takes less than ten records."""
+        if self.clock() - self._kept_at >= (_KEEP_EVERY if self._source.holds_history else _KEEP_SELDOM):
             await self.keep()
 
     def restore(self, kept: Mapping[str, Any]) -> None:
@@ -98,6 +101,10 @@ class Window:
     def to_come(self) -> list[Look]:
         """The looks that are still to be taken."""
         return [look for look in self.looks if self.watch.now is None or look.at > self.watch.now]
+
+    def judged(self, name: str, look: Look) -> Judgement:
+        """What was said last of the checkpoint."""
+        return self.watch.states.get(name, State()).last or Judgement(Outcome.ERROR, _NOT_JUDGED, look.at)
 
     def records(self) -> list[CheckpointRecord]:
         """Each checkpoint with its first failure and its last judgement."""
@@ -216,38 +223,42 @@ async def _wait_for(window: Window, moment: float, what: str) -> Any:
 
 
 async def checkpoint(window: Window, look: Look, name: str) -> Judgement:
-    """Judge a checkpoint as the task run `T+2m p95 latency` and return what its judge says at that look."""
+    """Judge a checkpoint as the task run `T+2m p95 latency` and return what its judge says at that look.
+
+    It is in the journal, under that name, before the task run ends: whoever is killed then does not repeat it.
+    """
     at = next(c.at for c in window.service.window.checkpoints if c.name == name)
-    task_run: Any = _checkpoint.with_options(task_run_name=checkpoint_name(name, at))(
-        window, look, name, return_state=True
-    )
+    step = checkpoint_name(name, at)
+    task_run: Any = _checkpoint.with_options(task_run_name=step)(window, look, name, step, return_state=True)
     await task_run
-    return window.watch.states.get(name, State()).last or Judgement(Outcome.ERROR, "was not judged", look.at)
+    return window.judged(name, look)
 
 
-async def failed_later(window: Window, name: str, task_run_name: str) -> None:
-    """A checkpoint that failed while it was watched, as the failed task run `T+7m p95 latency`."""
-    failed = window.watch.states[name].failed
-    assert failed is not None
-    task_run: Any = _failed_later.with_options(task_run_name=task_run_name)(failed, return_state=True)
+async def failed_later(window: Window, name: str, step: str) -> None:
+    """A checkpoint that failed while it was watched, as the failed task run `T+7m p95 latency`, and in the journal."""
+    task_run: Any = _failed_later.with_options(task_run_name=step)(window, name, step, return_state=True)
     await task_run
 
 
 @task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
-async def _checkpoint(window: Window, look: Look, name: str) -> Any:
+async def _checkpoint(window: Window, look: Look, name: str, step: str) -> Any:
     if window.watch.now is None or window.watch.now < look.at:
         await window.look(look)
-    judged = window.watch.states.get(name, State()).last
-    return _as_state(judged) if judged else Failed(message="was not judged")
-
-
-@task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
-async def _failed_later(judged: Judgement) -> Any:
+    judged = window.judged(name, look)
+    await window.keep({step: judged})
     return _as_state(judged)
 
 
+@task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
+async def _failed_later(window: Window, name: str, step: str) -> Any:
+    failed = window.watch.states[name].failed
+    assert failed is not None
+    await window.keep({step: failed})
+    return _as_state(failed)
+
+
 def _as_state(judged: Judgement) -> Any:
-    if judged.outcome is Outcome.FAIL:
+    if judged.outcome is Outcome.FAIL or judged.why == _NOT_JUDGED:
         return Failed(message=plain(judged.why))
     return Completed(name=STATE_NAMES[judged.outcome], message=plain(judged.why))
 
