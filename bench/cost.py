@@ -24,7 +24,7 @@ from bench.stage import ended_like_ctrl_c, machine, say
 
 RESULT = Path(__file__).with_suffix(".json")
 SIZES = (10, 30, 100, 300, 1000)
-A_WINDOW = 0.12  # seconds between two starts
+A_WINDOW = 1.2  # seconds between two starts
 _KEPT = (
     "windows", "ended", "at_once", "took_s", "cores_busy", "cpu_s_a_window", "peak_mb", "not_as_it_should",
     "checkpoints_late_s", "rollbacks",

@@ -103,13 +103,15 @@ def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], 
 
 
 def _settled(stage: Stage, deployment: str) -> list[dict[str, Any]]:
-    """The task runs of checkpoints, once no more are being written down."""
-    wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "task_runs": {"name": {"like_": "T+"}}}
+    """The task runs of checkpoints and smoke tests, once no more are being written down."""
+    theirs = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
+    wanted = {**theirs, "task_runs": {"name": {"like_": "T+"}}}
     before, until = -1, time.monotonic() + _SETTLES
     while (now := stage.call("POST", "task_runs/count", **wanted)) != before and time.monotonic() < until:
         before = now
         time.sleep(3)
-    return stage.pages("task_runs/filter", **wanted, sort="ID_DESC")
+    smoke = {**theirs, "task_runs": {"name": {"like_": "smoke"}}}
+    return [run for which in (wanted, smoke) for run in stage.pages("task_runs/filter", **which, sort="ID_DESC")]
 
 
 def _wrong(runs: Sequence[dict[str, Any]], by_id: Mapping[str, Window]) -> dict[str, int]:
@@ -141,19 +143,22 @@ def _checkpoints(
 ) -> dict[str, Any]:
     """Each checkpoint's task runs: how late they began, how late they had judged, and how many are lost or doubled.
 
-    Of bad releases, those before the verdict count only. A lateness counts `scale` times at the real scale, as if what
-    made it went with the window's time; but for T+0's: it comes after the smoke test, which takes as long at any scale.
+    Of bad releases, those before the verdict count only. T+0 is due when the smoke test has ended, which comes first. A
+    lateness counts `scale` times at the real scale, as if what made it went with the window's time; but for T+0's: what
+    comes before it takes as long at any scale.
     """
     named = {checkpoint_name(name, at / scale): (name, at / scale) for name, at in CHECKPOINTS.items()}
     late: dict[str, list[float]] = defaultdict(list)
     judged: list[float] = []
     seen: Counter[tuple[str, str]] = Counter()
+    smoked = _smoke_ended(task_runs)
     for task_run in task_runs:
         if task_run["name"] not in named or task_run["start_time"] is None:
             continue
         name, at = named[task_run["name"]]
-        due = _asked(runs[task_run["flow_run_id"]]) + at
-        seen[task_run["flow_run_id"], name] += task_run["state"]["type"] in _FINISHED
+        run = task_run["flow_run_id"]
+        due = _asked(runs[run]) + at if at else smoked.get(run, _asked(runs[run]))
+        seen[run, name] += task_run["state"]["type"] in _FINISHED
         late[name].append(_seconds(task_run["start_time"]) - due)
         if task_run["end_time"] is not None:
             judged.append(_seconds(task_run["end_time"]) - due)
@@ -168,6 +173,16 @@ def _checkpoints(
         "checkpoints_lost": sum(not seen[run, name] for run in good for name in CHECKPOINTS),
         "checkpoints_doubled": sum(times > 1 for times in seen.values()),
     }
+
+
+def _smoke_ended(task_runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """When the last check of each run's smoke test ended (Unix seconds)."""
+    ended: dict[str, float] = {}
+    for task_run in task_runs:
+        if task_run["name"].startswith("smoke") and task_run["end_time"] is not None:
+            run = task_run["flow_run_id"]
+            ended[run] = max(ended.get(run, 0.0), _seconds(task_run["end_time"]))
+    return ended
 
 
 def _asked(run: Mapping[str, Any]) -> float:

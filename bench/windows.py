@@ -44,7 +44,7 @@ AT_REST = 10.0  # seconds for which the idle processes are looked at
 class Plan:
     windows: int = 1000
     scale: float = 5.0
-    spread: float = 120.0  # seconds
+    spread: float = 1200.0  # seconds
     bad: float = 0.02  # share of the releases
     history: float = 2.0  # windows before the first deploy
     process: int = 8  # windows on the process pool
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--windows", type=int, default=usual.windows)
     parser.add_argument("--scale", type=float, default=usual.scale, help="how much faster time runs; 5: 30 min are 6")
-    parser.add_argument("--spread", type=float, help="seconds over which the runs are asked for; 0.12 a window")
+    parser.add_argument("--spread", type=float, help="seconds over which the runs are asked for; 1.2 a window")
     parser.add_argument("--bad", type=float, default=usual.bad, help="share of bad releases; at least one is bad")
     parser.add_argument("--history", type=float, default=usual.history, help="windows of the past in Prometheus")
     parser.add_argument("--process", type=int, default=usual.process, help="windows on a process pool; 0: none")
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="environment of all processes")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    spread = 0.12 * given.windows if given.spread is None else given.spread
+    spread = 1.2 * given.windows if given.spread is None else given.spread
     plan = Plan(
         given.windows, given.scale, spread, given.bad, given.history, given.process, given.patience, tuple(given.set)
     )

@@ -31,9 +31,19 @@ _Key = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Seam:
+    """Of the old samples, those in [first:end] stay; `at`: their times and the new ones'."""
+
+    first: int
+    end: int
+    at: array[float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Kept:
     """All samples of a selector in [since, until], as they were read (16 bytes each); `whole`: the `until` of when
-    everything was read. No series is without a sample."""
+    everything was read. No series is without a sample. Series that were scraped together, such as a histogram's
+    buckets, share one array of times: what follows from it is worked out once for all of them."""
 
     since: float
     until: float
@@ -42,7 +52,11 @@ class Kept:
 
     @classmethod
     def of(cls, answer: Iterable[RawSeries], since: float, until: float) -> Kept:
-        packed = (RawSeries(s.labels, array("d", s.at), array("d", s.value)) for s in answer)
+        packed, at = [], array("d")
+        for series in answer:
+            times = array("d", series.at)
+            at = at if times == at else times
+            packed.append(RawSeries(series.labels, at, array("d", series.value)))
         return cls(since, until, until, tuple(packed))
 
     @property
@@ -53,10 +67,10 @@ class Kept:
         """From when on to read, to know all in [since, until] (Unix seconds). None: everything is to be read."""
         if since < self.since or until < self.until or until - self.whole >= ANEW_AFTER:
             return None
-        ends = [(s.at[-1], s.at) for s in self.series if s.at[-1] > self.until - ENDED]
-        if self.series and not ends:
+        going_on = {id(s.at): s.at for s in self.series if s.at[-1] > self.until - ENDED}
+        if self.series and not going_on:
             return None
-        begin = min((end - _late(at) for end, at in ends), default=self.until - LATE)
+        begin = min((at[-1] - _late(at) for at in going_on.values()), default=self.until - LATE)
         return begin if begin > since else None
 
     def joined(self, answer: Sequence[RawSeries], begin: float, since: float, until: float) -> Kept | None:
@@ -64,14 +78,14 @@ class Kept:
         new = {_key(s): s for s in answer}
         if len(new) < len(answer) or any(s.at[0] < begin for s in answer):
             return None
-        together = []
+        together, seams = [], _Seams(begin, since)
         for old in self.series:
-            one = _continued(old, new.pop(_key(old), None), begin, since)
+            one = seams.continued(old, new.pop(_key(old), None))
             if one is None:
                 return None
             together.append(one)
         for one in new.values():
-            if _may_have_begun_before(one, begin):
+            if _may_have_begun_before(one.at, begin):
                 return None
             together.append(Kept.of([one], since, until).series[0])
         if new:
@@ -83,28 +97,47 @@ def _key(series: RawSeries) -> _Key:
     return frozenset(series.labels.items())
 
 
-def _continued(old: RawSeries, new: RawSeries | None, begin: float, since: float) -> RawSeries | None:
-    """One series' old samples before `begin`, and its new ones. None: they do not fit."""
-    first, end = bisect_left(old.at, since), bisect_left(old.at, begin)
-    if new is None:
-        return RawSeries(old.labels, old.at[first:], old.value[first:]) if end == len(old.at) else None
-    if not set(old.at[end:]) <= set(new.at):
-        return None
-    if end == 0:
-        if new.at[0] != old.at[0] and _may_have_begun_before(new, begin):
+class _Seams:
+    """Where old samples before `begin` and new ones meet, by the array of the old times: that of one series is, as a
+    rule, that of the next one."""
+
+    def __init__(self, begin: float, since: float) -> None:
+        self._begin, self._since = begin, since
+        self._known: dict[int, tuple[Sequence[float] | None, _Seam | None]] = {}
+
+    def continued(self, old: RawSeries, new: RawSeries | None) -> RawSeries | None:
+        """One series, old and new. None: they do not fit."""
+        later = None if new is None else new.at
+        known, seam = self._known.get(id(old.at), ((), None))
+        if known != later:
+            seam = self._seam(old.at, later)
+            self._known[id(old.at)] = later, seam
+        if seam is None:
             return None
-    elif not new.at[0] - old.at[end - 1] <= _HOLE * min(_usual_gap(old.at), _usual_gap(new.at)) < math.inf:
-        return None
-    at, value = array("d", old.at[first:end]), array("d", old.value[first:end])
-    at.extend(new.at)
-    value.extend(new.value)
-    return RawSeries(old.labels, at, value)
+        value = array("d", old.value[seam.first : seam.end])
+        value.extend(new.value if new is not None else ())
+        return RawSeries(old.labels, seam.at, value)
+
+    def _seam(self, old: Sequence[float], new: Sequence[float] | None) -> _Seam | None:
+        first, end = bisect_left(old, self._since), bisect_left(old, self._begin)
+        if new is None:
+            return _Seam(first, end, array("d", old[first:end])) if end == len(old) else None
+        if not set(old[end:]) <= set(new):
+            return None
+        if end == 0:
+            if new[0] != old[0] and _may_have_begun_before(new, self._begin):
+                return None
+        elif not new[0] - old[end - 1] <= _HOLE * min(_usual_gap(old), _usual_gap(new)) < math.inf:
+            return None
+        at = array("d", old[first:end])
+        at.extend(new)
+        return _Seam(first, end, at)
 
 
-def _may_have_begun_before(series: RawSeries, begin: float) -> bool:
-    """Whether the sample before its first might lie before `begin`."""
-    gap = _usual_gap(series.at)
-    return series.at[0] <= begin + (_HOLE * gap if math.isfinite(gap) else LATE / 2)
+def _may_have_begun_before(at: Sequence[float], begin: float) -> bool:
+    """Whether the sample before the first of these might lie before `begin`."""
+    gap = _usual_gap(at)
+    return at[0] <= begin + (_HOLE * gap if math.isfinite(gap) else LATE / 2)
 
 
 def _late(at: Sequence[float]) -> float:

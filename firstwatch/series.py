@@ -49,10 +49,10 @@ class RawSeries:
     at: Sequence[float]
     value: Sequence[float]
 
-    def between(self, since: float, until: float) -> list[tuple[float, float]]:
-        """(time, value) of the samples in [since, until]."""
+    def between(self, since: float, until: float) -> RawSeries:
+        """The samples in [since, until]."""
         first, end = bisect_left(self.at, since), bisect_right(self.at, until)
-        return list(zip(self.at[first:end], self.value[first:end], strict=True))
+        return RawSeries(self.labels, self.at[first:end], self.value[first:end])
 
     def __str__(self) -> str:
         labels = ",".join(f'{k}="{v}"' for k, v in sorted(self.labels.items()) if k != "__name__")
@@ -64,17 +64,15 @@ class RawSeries:
 
 def gauge(series: Iterable[RawSeries], since: float, until: float, query: str = "") -> Measurement:
     """The one series' samples in [since, until]: Gauge, NoData, or SourceError where there are several series."""
-    found = [(s, points) for s in series if (points := s.between(since, until))]
+    found = [part for s in series if len((part := s.between(since, until)).at)]
     if len(found) > 1:
-        (_, first), (_, second) = sorted(found, key=lambda one: one[1][0][0])[:2]
-        before = gauge([RawSeries({}, *zip(*first, strict=True))], since, until, query)
-        told = several([s for s, _ in found])
-        return SourceError(told, query, second[0][0], before if isinstance(before, Gauge) else None)
-    points = found[0][1] if found else []
-    at, value = (tuple(column) for column in zip(*points, strict=True)) if points else ((), ())
-    finite = np.isfinite(value)
+        first, second = sorted(found, key=lambda part: part.at[0])[:2]
+        before = gauge([first], since, until, query)
+        return SourceError(several(found), query, second.at[0], before if isinstance(before, Gauge) else None)
+    at, value = (tuple(found[0].at), tuple(found[0].value)) if found else ((), ())
+    finite = np.isfinite(np.asarray(found[0].value if found else ()))
     if not finite.any():
-        return NoData("every sample is NaN or infinite" if points else "no series has a sample in this time", query)
+        return NoData("every sample is NaN or infinite" if found else "no series has a sample in this time", query)
     if not finite.all():
         at, value = (tuple(compress(column, finite)) for column in (at, value))
     return Gauge(at, value, query)

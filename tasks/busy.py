@@ -1,4 +1,4 @@
-"""Hear at once that the Prefect server is busy, of a client that others use too.
+"""Hear at once that the Prefect server is busy, of a client that others use too; and ask again until it is not.
 
 With SQLite, of two writers at once one is sent away. Prefect's client would wait for two seconds, then four, … before
 it asks again; who shares the client with us keeps that. One of our own would cost 25 ms, for its TLS context.
@@ -6,16 +6,23 @@ it asks again; who shares the client with us keeps that. One of our own would co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
+PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0  # seconds between two questions to a server that is away or busy, doubling
+
+T = TypeVar("T")
 _impatient: ContextVar[bool] = ContextVar("_impatient", default=False)
 
 
@@ -34,6 +41,29 @@ def without_patience(client: PrefectClient) -> Iterator[None]:
         yield
     finally:
         _impatient.reset(before)
+
+
+async def patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+    """What the server answers, once it is there, has time, and is well (its disk may be full). Raises what it raises
+    for anything else, or after `patience` seconds.
+
+    Prefect's client waits for a server that it has met, and gives up at once on one that it has not, or that is ill.
+    Only for what may be asked again: the last answer may have been lost.
+    """
+    until, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            with without_patience(client):
+                return await ask()
+        except (httpx.TransportError, httpx.HTTPStatusError) as problem:
+            if not will_pass(problem) or time.monotonic() + pause >= until:
+                raise
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def will_pass(problem: httpx.TransportError | httpx.HTTPStatusError) -> bool:
+    return isinstance(problem, httpx.TransportError) or problem.response.is_server_error
 
 
 async def _raise_if_busy(response: httpx.Response) -> None:

@@ -30,6 +30,7 @@ from prefect.tasks import Task, exponential_backoff
 from firstwatch.model import Release, as_json
 from firstwatch.report.model import RollbackAttempt, RollbackRecord, RollbackState
 from firstwatch.report.text import plain
+from tasks.busy import patiently
 from tasks.counts import ORDERS
 from tasks.hooks import ADAPTERS, ANSWER_CHARS, LoadSecret, NotDelivered, Order, Unclear, rollback_key
 
@@ -43,7 +44,8 @@ def _variable(key: str) -> str:
 
 async def rollback_is_claimed(client: PrefectClient, release: Release) -> bool:
     """Has any run begun to roll this release back?"""
-    return await client.read_variable_by_name(_variable(rollback_key(release))) is not None
+    name = _variable(rollback_key(release))
+    return await patiently(client, lambda: client.read_variable_by_name(name)) is not None
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Claim:
     @classmethod
     async def read(cls, client: PrefectClient, order: Order) -> Claim | None:
         name = _variable(order.idempotency_key)
-        variable = await client.read_variable_by_name(name)
+        variable = await patiently(client, lambda: client.read_variable_by_name(name))
         if variable is None:
             return None
         value: Any = variable.value
@@ -75,7 +77,8 @@ class Claim:
         record = RollbackRecord(order.adapter, RollbackState.FAILED, order.idempotency_key)
         claim = cls(client, str(order.owner), record, order.release.id, _variable(order.idempotency_key))
         try:
-            await client.create_variable(VariableCreate(name=claim._name, value=claim._value(), tags=["firstwatch"]))
+            variable = VariableCreate(name=claim._name, value=claim._value(), tags=["firstwatch"])
+            await patiently(client, lambda: client.create_variable(variable))
         except ObjectAlreadyExists:
             standing = await cls.read(client, order)
             if standing is None:  # deleted by a person in this very moment: start over
@@ -103,7 +106,8 @@ class Claim:
 
     async def _write(self, record: RollbackRecord) -> None:
         self.record = record
-        await self.client.update_variable(VariableUpdate(name=self._name, value=self._value()))
+        variable = VariableUpdate(name=self._name, value=self._value())
+        await patiently(self.client, lambda: self.client.update_variable(variable))
 
     def _value(self) -> dict[str, Any]:
         value: dict[str, Any] = as_json({"release_id": self.release_id, "owner": self.owner, "record": self.record})
@@ -114,7 +118,7 @@ async def _superseded(client: PrefectClient, order: Order) -> bool:
     """Has the flow run been picked up by another process, because ours was taken for dead?"""
     if not order.run_count:
         return False
-    return (await client.read_flow_run(order.owner)).run_count != order.run_count
+    return (await patiently(client, lambda: client.read_flow_run(order.owner))).run_count != order.run_count
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────

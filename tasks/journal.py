@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +30,9 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Completed, Crashed
 
 from firstwatch.model import as_json
+from tasks.busy import patiently
 
+PATIENCE = 300.0  # seconds for a server that is away or ill: without this record, what was found would be lost
 _PAGE = 200
 _STARTED_OVER = "started over"
 
@@ -74,15 +77,14 @@ class Journal:
         """Record several steps at once: all of them, or none."""
         plain = {step: self._redact(as_json(each)) for step, each in found.items()}
         rows = [{"step": step, "found": json.dumps(each, allow_nan=False)} for step, each in plain.items()]
-        await self._client.create_artifact(
-            ArtifactCreate(
-                key=_key(self._flow_run_id),
-                type="table",
-                description="What this run has finished. A restarted run goes on from here.",
-                data=json.dumps(rows),
-                flow_run_id=self._flow_run_id,
-            )
+        artifact = ArtifactCreate(
+            key=_key(self._flow_run_id),
+            type="table",
+            description="What this run has finished. A restarted run goes on from here.",
+            data=json.dumps(rows),
+            flow_run_id=self._flow_run_id,
         )
+        await patiently(self._client, lambda: self._client.create_artifact(artifact), PATIENCE)
         self._entries |= plain
 
     async def start_over(self) -> None:
@@ -115,17 +117,13 @@ class Journal:
 
 async def _newest_first(client: PrefectClient, flow_run_id: UUID) -> AsyncIterator[tuple[str, Any]]:
     """The entries of a run's journal: step and what it found."""
+    ours = ArtifactFilter(
+        key=ArtifactFilterKey(any_=[_key(flow_run_id)]), flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id])
+    )
+    read = partial(client.read_artifacts, artifact_filter=ours, sort=ArtifactSort.CREATED_DESC, limit=_PAGE)
     offset = 0
     while True:
-        page = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                key=ArtifactFilterKey(any_=[_key(flow_run_id)]),
-                flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
-            ),
-            sort=ArtifactSort.CREATED_DESC,
-            limit=_PAGE,
-            offset=offset,
-        )
+        page = await patiently(client, partial(read, offset=offset))
         for artifact in page:
             rows: Any = json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data
             for row in rows:

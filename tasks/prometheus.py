@@ -184,7 +184,7 @@ class PrometheusSource:
     ) -> Sequence[float] | None:
         """When Prometheus scraped anything at all, well or in vain.
 
-        Asked on a grid that is everybody's: all whose windows began about then ask the same, which is asked once.
+        Asked on a grid that is everybody's: what one window has read, the others know.
         """
         step = every or _step(since, until)
         begin = math.floor(since / (_ALIKE * step)) * _ALIKE * step
@@ -193,11 +193,11 @@ class PrometheusSource:
 
         async def measure(patience: Patience) -> Measurement:
             async def read(known: float) -> list[RawSeries]:
-                first = max(begin, math.ceil(known / step) * step)
+                first = math.ceil(known / step - 1e-6) * step
                 return await self._evaluated(scraped, first, end, patience, step)
 
             # A value says what was scraped in its own step: none of them changes later, but by late samples.
-            return series.gauge(await self._known((scraped, begin), begin, end, read), begin, end, scraped)
+            return series.gauge(await self._known_to_all((scraped, step), begin, end, read), begin, end, scraped)
 
         measured = await self._guarded(measure, scraped, deadline)
         return [at for at in measured.at if since <= at <= until] if isinstance(measured, Gauge) else None
@@ -232,6 +232,27 @@ class PrometheusSource:
         if others + known.samples <= MOST_KEPT:
             self._kept[key] = known
         return list(known.series)
+
+    async def _known_to_all(
+        self, key: Hashable, since: float, until: float, read: Callable[[float], Awaitable[list[RawSeries]]]
+    ) -> list[RawSeries]:
+        """As `_known`, of what is the same for all who ask this server: who comes first reads on, for the others too.
+        It may hold more than was asked for, and goes back at most as long again."""
+        if not self._keep:
+            return await read(since)
+        known = self._reader().known
+        kept = known.get(key)
+        if kept is not None and kept.since <= since and until <= kept.until:
+            return list(kept.series)
+        joined = None
+        if kept is not None:
+            since = min(since, max(kept.since, since - (until - since)))
+            if (begin := kept.begin(since, until)) is not None:
+                joined = kept.joined(await read(begin), begin, since, until)
+        joined = joined or Kept.of(await read(since), since, until)
+        if key not in known or known[key].until <= until:
+            known[key] = joined
+        return list(joined.series)
 
     async def _instant(self, promql: str, at: float | str, patience: Patience) -> Any:
         """An expression's result at that time."""

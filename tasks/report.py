@@ -37,7 +37,7 @@ from tasks.access import access_to
 
 MAX_REQUESTS = 1000  # rows of the request table
 _PATIENCE = 10.0  # seconds for Prefect's server to take a progress update
-AT_REST = 180.0  # seconds between two updates of a progress artifact of which nothing but the time is new
+AT_REST = 300.0  # seconds between two updates of a progress artifact of which nothing but the time is new
 
 
 async def publish_report(report: ReleaseReport, redactor: Redactor) -> bool:

@@ -31,6 +31,7 @@ from firstwatch.spec import Service
 from firstwatch.spec.canary import ALL, metrics_of
 from firstwatch.verdict import of_smoke
 from tasks import slack
+from tasks.busy import patiently
 from tasks.gate import GateRun, held_against
 from tasks.http import Transport
 from tasks.journal import Journal
@@ -132,7 +133,7 @@ class Run:
         asked = time.monotonic()
         if asked - self._ours_at < age:
             return
-        now = await self.client.read_flow_run(self.flow_run.id)
+        now = await patiently(self.client, lambda: self.client.read_flow_run(self.flow_run.id))
         if now.run_count != self.flow_run.run_count:
             raise Abort(
                 f"process {now.run_count} of this flow run has taken over from process {self.flow_run.run_count}"

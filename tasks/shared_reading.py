@@ -26,6 +26,7 @@ from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
 from firstwatch.batching import Appetite, Asked, Batch, alone, plan, split
+from firstwatch.kept import Kept
 from firstwatch.series import RawSeries
 from firstwatch.units import show_duration
 from tasks.access import Access
@@ -123,6 +124,7 @@ class Reader:
         self.session.mount(url, HTTPAdapter(pool_maxsize=AT_ONCE_UNHURRIED, max_retries=Retry(0, read=False)))
         self._turns: Turns = turns_at(url, self.where)
         self._redactor = access.redactor()
+        self.known: dict[Hashable, Kept] = {}  # what is the same for all who ask
         self._appetite = Appetite()
         self._waiting: dict[_Question, None] = {}  # in the order in which they came
         self._open: dict[Hashable, _Question] = {}  # what one may still join

@@ -17,10 +17,10 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -31,7 +31,7 @@ from prefect.logging import get_logger
 from pydantic import ValidationError
 
 from firstwatch.model import as_json
-from tasks.busy import is_busy, without_patience
+from tasks.busy import patiently, will_pass, without_patience
 
 KEPT = 3  # versions that stay: a reader that is on its way to an older one finds it
 TRIES = 20  # at a change that others keep getting ahead of
@@ -39,12 +39,9 @@ _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _PACKED_AT_MOST = 30_000  # characters before they are packed; what is longer seldom fits
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
 _STALE = 5.0  # seconds for which no version is cleared away; only after that may the name that we want be free again
-_PATIENCE = 60.0  # seconds for a server that is being restarted; a round's turn ends sooner, which harms nobody
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0  # seconds between two questions to a server that is away or busy, doubling
 
 _log = get_logger("firstwatch.store")
 
-T = TypeVar("T")
 Change = Callable[[Any | None], Any]
 """A document (None: there is none yet) → the document that is to follow it. Called again when somebody was faster."""
 
@@ -148,7 +145,7 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
 
 async def _versions(client: PrefectClient, key: str) -> list[_Version]:
     newest_first = {"variables": {"tags": {"all_": [_tag(key)]}}, "sort": "NAME_DESC", "limit": _LISTED}
-    found = await _patiently(client, lambda: client.request("POST", "/variables/filter", json=newest_first))
+    found = await patiently(client, lambda: client.request("POST", "/variables/filter", json=newest_first))
     named = ((v, re.fullmatch(rf"{_name(key)}-(\d+)", v["name"])) for v in found.json())
     return [_version(v, int(name[1])) for v, name in named if name]
 
@@ -172,7 +169,7 @@ async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
     if not isinstance(value.get("artifact"), str):
         raise _Damaged
     names = {"id": value["artifact"]}
-    answer = await _patiently(client, lambda: client.request("GET", "/artifacts/{id}", path_params=names))
+    answer = await patiently(client, lambda: client.request("GET", "/artifacts/{id}", path_params=names))
     try:
         return json.loads(answer.json()["data"])
     except (TypeError, ValueError):
@@ -185,17 +182,17 @@ async def _create(client: PrefectClient, key: str, number: int, document: Any, b
     value = await _value(client, key, document, by)
     variable = VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)])
     try:
-        await _patiently(client, lambda: client.create_variable(variable))
+        await patiently(client, lambda: client.create_variable(variable))
     except ObjectAlreadyExists:
-        standing = await _patiently(client, lambda: client.read_variable_by_name(name))
+        standing = await patiently(client, lambda: client.read_variable_by_name(name))
         if standing is None or not isinstance(standing.value, dict) or standing.value.get("by") != by:
-            await _patiently(client, lambda: _drop(client, _Version(number, "", value)))
+            await patiently(client, lambda: _drop(client, _Version(number, "", value)))
             return False  # else it is ours: the answer had been lost, and the client asked again
     if time.monotonic() - began < _STALE:
         return True
     newest = await _versions(client, key)
     if newest and newest[0].number > number:  # we were asleep: the name had been used, and cleared away since
-        await _patiently(client, lambda: _drop(client, _Version(number, name, value)))
+        await patiently(client, lambda: _drop(client, _Version(number, name, value)))
         return False
     return True
 
@@ -209,7 +206,7 @@ async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dic
     if len(text) <= _PACKED_AT_MOST and _fits(value := {"packed": _packed(text), "by": by}):
         return value
     artifact = ArtifactCreate(key=None, type="json", description=f"firstwatch document {key}", data=text)
-    made = await _patiently(client, lambda: client.create_artifact(artifact))
+    made = await patiently(client, lambda: client.create_artifact(artifact))
     return {"artifact": str(made.id), "by": by}
 
 
@@ -246,7 +243,7 @@ async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:
             for version in old:
                 await _drop(client, version)
     except (httpx.TransportError, httpx.HTTPStatusError) as problem:
-        if not _will_pass(problem):
+        if not will_pass(problem):
             raise
 
 
@@ -269,28 +266,6 @@ async def _delete(
 
 
 # ── a server that is away, or busy ───────────────────────────────────────────────────────────────────────────
-
-
-def _will_pass(problem: httpx.TransportError | httpx.HTTPStatusError) -> bool:
-    return isinstance(problem, httpx.TransportError) or is_busy(problem)
-
-
-async def _patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]]) -> T:
-    """What the server answers, once it is there and has time. Raises what it raises for anything else.
-
-    Prefect's client waits for a server that it has met, and gives up at once on one that it has not. Asking again is
-    safe: a variable that was created by an answerless question is known by who wrote it (`by`).
-    """
-    until, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
-    while True:
-        try:
-            with without_patience(client):
-                return await ask()
-        except (httpx.TransportError, httpx.HTTPStatusError) as problem:
-            if not _will_pass(problem) or time.monotonic() + pause >= until:
-                raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -208,16 +208,16 @@ async def wait_for(window: Window, moment: float, what: str) -> None:
 
 @task(name="wait", cache_policy=NO_CACHE, persist_result=False)
 async def _wait_for(window: Window, moment: float, what: str) -> Any:
-    for look in window.to_come:
-        if look.at >= moment:
-            break
+    looks = [look for look in window.to_come if look.at < moment]
+    if not looks:
+        await window.show(f"waiting for {what}")
+    for look in looks:
         at = offset(look.at, window.release.deployed_at)
         await window.show(f"waiting for {what}; watching {window.shown(look.watched)}", at)
         await window.look(look)
         await window.keep_now_and_then()
         if window.over:
             return Completed(message=f"Ended at {at}: {_decided(window)}")
-    await window.show(f"waiting for {what}")
     await window.sleep_until(moment)
     return Completed(message=f"It is time for {what}")
 

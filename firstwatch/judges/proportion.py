@@ -80,18 +80,17 @@ def proportion(series: Series, context: Context) -> Judgement:
     if gone.outcome is not Outcome.PASS:
         return gone
     at, bad, total = samples(series)
-    return _decide(series, context, at, bad, total, baseline(series, context), scrape_interval(at))
+    return _decide(series, context, at, bad, total, baseline(at, bad, total, context), scrape_interval(at))
 
 
-def baseline(series: Counts, context: Context) -> Before:
+def baseline(at: Floats, bad: Floats, total: Floats, context: Context) -> Before:
     """What is usual: with the stable version, where that is given and saw enough since the deploy; or before it."""
     if isinstance(context.stable, Counts):
-        at, bad, total = samples(context.stable)
-        now = (at > context.deployed_at) & (at <= context.now)
-        found = usual(bad[now], total[now], context)
+        scraped, failed, every = samples(context.stable)
+        now = (scraped > context.deployed_at) & (scraped <= context.now)
+        found = usual(failed[now], every[now], context)
         if found.upper is not None:
             return found
-    at, bad, total = samples(series)
     then = at <= context.deployed_at
     return usual(bad[then], total[then], context)
 

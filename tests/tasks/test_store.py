@@ -16,6 +16,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks import store
+from tasks.busy import patiently
 from tests.support.counted import counted
 from tests.support.door import Door, door
 
@@ -343,7 +344,7 @@ def test_what_the_server_refuses_is_not_asked_again(prefect_api: str) -> None:
         await store.read(client, "refused")
         before = through.questions
         with pytest.raises(httpx.HTTPStatusError, match="422"):
-            await store._patiently(client, lambda: client.request("POST", "/variables/filter", json={"limit": -1}))
+            await patiently(client, lambda: client.request("POST", "/variables/filter", json={"limit": -1}))
         assert through.questions == before + 1
 
     behind_a_door(prefect_api, work)
