@@ -28,6 +28,7 @@ from bench.monitors import EXPORTER, version
 from bench.processes import Meter, per, percentiles
 from bench.stage import ENDED, Stage, ended_like_ctrl_c, machine, say, stage
 from firstwatch.schedule import cron
+from firstwatch.spec.deployments import MOST
 
 RESULT = Path(__file__).with_suffix(".json")
 CHECKS, EVERY = 3, 60.0  # of a monitor; seconds
@@ -35,7 +36,6 @@ MOST_LATE = 10.0  # seconds: what is promised
 OURS = ("server", "worker", "database")
 UP = "Up"
 AT_REST, LAST_ROUNDS = 10.0, 60.0  # seconds: how long it is looked at; for rounds that are under way to end
-_SCHEDULES = 100  # in one request
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
             (on.services / f"{_name(n)}.yaml").write_text(_service_file(n, endpoints.announced))
         on.set_up()
         exporter = Blackbox(on.stack, targets)
-        worker, deployment = on.worker().ready(), on.deployment("synthetic")["id"]
+        worker, deployments = on.worker().ready(), _deployments(on, plan.monitors)
         roots = {"server": on.server.pid, "worker": worker.process.pid, "database": on.database.process.pid}
         with Meter({**roots, "blackbox_exporter": exporter.pid}, together=OURS) as meter:
             rest = _at_rest(meter)
-            _schedule(on, deployment, plan.monitors)
+            _schedule(on, deployments, plan.monitors)
             with exporter:
-                result = _minutes(on, plan, meter, deployment, exporter, rest)
+                result = _minutes(on, plan, meter, deployments, exporter, rest)
             keep(result)
             if result["broken_off"]:
                 raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
 
 
 def _minutes(
-    on: Stage, plan: Plan, meter: Meter, deployment: str, exporter: Blackbox, rest: dict[str, float]
+    on: Stage, plan: Plan, meter: Meter, deployments: list[str], exporter: Blackbox, rest: dict[str, float]
 ) -> dict[str, Any]:
     """The minutes that count: what was spent in them, and how their rounds went."""
     since = -(-(time.time() + plan.settle) // EVERY) * EVERY
@@ -89,7 +89,7 @@ def _minutes(
             raise
     until = min(time.time(), since + plan.minutes * EVERY)
     spent, probes, peaks = per(meter.cpu(), before), exporter.probes - probes, meter.peaks()
-    rounds = _ended(on, deployment, since, until, 0.0 if broken_off else LAST_ROUNDS)
+    rounds = _ended(on, deployments, since, until, 0.0 if broken_off else LAST_ROUNDS)
     found = how_it_went(rounds, plan.monitors * (until - since) / EVERY)
     checks, ours = max(found["up"] * CHECKS, 1), {name: spent[name] for name in OURS}
     each = {name: round(1000 * seconds / checks, 2) for name, seconds in ours.items()}
@@ -120,11 +120,11 @@ def _minutes(
     }
 
 
-def _ended(on: Stage, deployment: str, since: float, until: float, patience: float) -> list[dict[str, Any]]:
+def _ended(on: Stage, deployments: list[str], since: float, until: float, patience: float) -> list[dict[str, Any]]:
     """The runs whose time was in these minutes, once all have ended, or after `patience` seconds."""
     given_up = time.monotonic() + patience
     while True:
-        rounds = on.pages("flow_runs/filter", flow_runs=_between(deployment, since, until), sort="ID_DESC")
+        rounds = on.pages("flow_runs/filter", flow_runs=_between(deployments, since, until), sort="ID_DESC")
         if all(run["state"]["type"] in ENDED for run in rounds) or time.monotonic() > given_up:
             return rounds
         time.sleep(3)
@@ -171,7 +171,15 @@ def _service_file(number: int, endpoints: str) -> str:
     return json.dumps(file)
 
 
-def _schedule(on: Stage, deployment: str, monitors: int) -> None:
+def _deployments(on: Stage, monitors: int) -> list[str]:
+    """The ids of production's own and of as many more as it takes: no more than MOST monitors in each."""
+    first = on.deployment("synthetic")
+    where = {"work_pool_name": first["work_pool_name"], "work_queue_name": first["work_queue_name"]}
+    more = range(2, -(-monitors // MOST) + 1)
+    return [first["id"], *(on.like(first, f"production-{n}", **where) for n in more)]
+
+
+def _schedule(on: Stage, deployments: list[str], monitors: int) -> None:
     """Each monitor its schedule, as prefect.yaml would have it."""
     schedules = [
         {
@@ -182,13 +190,13 @@ def _schedule(on: Stage, deployment: str, monitors: int) -> None:
         }
         for n in range(monitors)
     ]
-    for start in range(0, monitors, _SCHEDULES):
-        on.send("POST", f"deployments/{deployment}/schedules", schedules[start : start + _SCHEDULES])
+    for n, deployment in enumerate(deployments):
+        on.send("POST", f"deployments/{deployment}/schedules", schedules[n * MOST : (n + 1) * MOST])
 
 
-def _between(deployment: str, since: float, until: float) -> dict[str, Any]:
+def _between(deployments: list[str], since: float, until: float) -> dict[str, Any]:
     return {
-        "deployment_id": {"any_": [deployment]},
+        "deployment_id": {"any_": deployments},
         "expected_start_time": {"after_": _at(since), "before_": _at(until - 0.001)},
     }
 

@@ -87,10 +87,12 @@ class Stage:
     def process_pool(self, deployment: Mapping[str, Any], pool: str) -> str:
         """The id of the same deployment for a pool of type `process`, which is made."""
         self.call("POST", "work_pools/", name=pool, type="process")
+        return self.like(deployment, pool, work_pool_name=pool)
+
+    def like(self, deployment: Mapping[str, Any], name: str, **more: Any) -> str:
+        """The id of a new deployment like that one."""
         same = ("flow_id", "entrypoint", "path", "pull_steps", "tags", "job_variables", "parameter_openapi_schema")
-        made = self.call(
-            "POST", "deployments/", name=pool, work_pool_name=pool, **{key: deployment[key] for key in same}
-        )
+        made = self.call("POST", "deployments/", name=name, **{key: deployment[key] for key in same}, **more)
         return str(made["id"])
 
     def close(self) -> None:
@@ -134,12 +136,15 @@ class Worker:
 
 
 @contextmanager
-def stage(settings: Sequence[str] = ()) -> Iterator[Stage]:
-    """A new one. `settings`: `NAME=VALUE` for the environment of all that is started on it."""
+def stage(settings: Sequence[str] = (), disk: Path | None = None) -> Iterator[Stage]:
+    """A new one. `settings`: `NAME=VALUE` for the environment of all that is started on it. `disk`: the folder for what
+    they write themselves, and the database; their logs are elsewhere."""
     with ExitStack() as rest:
         home = rest.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        database, stack = rest.enter_context(postgres()), rest.enter_context(Stack(Path(home)))
+        database, stack = rest.enter_context(postgres(disk)), rest.enter_context(Stack(Path(home)))
         stack.env.update({name: value for name, _, value in (setting.partition("=") for setting in settings)})
+        if disk is not None:
+            stack.env.update(PREFECT_HOME=str(disk / "prefect"), TMPDIR=str(disk))
         made = Stage(stack, database)
         rest.callback(made.close)
         yield made

@@ -28,6 +28,12 @@ class Postgres:
         """As Prefect takes it."""
         return f"postgresql+asyncpg://postgres@127.0.0.1:{self.port}/postgres"
 
+    def again(self) -> None:
+        """Start it on its data once more, where it has ended by itself: its disk was full."""
+        if not self.process.alive():
+            self.process = Process(self.process.argv, self.process.log, dict(os.environ))
+            _wait_for(self.process, self.programs, self.port)
+
     def dump(self) -> bytes:
         """All that was written to it, as SQL."""
         argv = [str(self.programs / "pg_dump"), "--host=127.0.0.1", f"--port={self.port}", "--username=postgres"]
@@ -35,9 +41,12 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """An empty one, for a `with` block. Its files are its own user's, in a folder of their own, and go with it."""
-    programs, folder = _programs(), Path(tempfile.mkdtemp(prefix="firstwatch-postgres-"))
+def postgres(where: Path | None = None) -> Iterator[Postgres]:
+    """An empty one, for a `with` block. Its files are its own user's, in a folder of their own, and go with it.
+
+    `where` is the folder that this one is made in: that of temporary files, by default.
+    """
+    programs, folder = _programs(), Path(tempfile.mkdtemp(prefix="firstwatch-postgres-", dir=where))
     as_user = _as_user(folder)
     data, port = folder / "data", free_port()
     init = [*as_user, str(programs / "initdb"), f"--pgdata={data}", "--auth=trust", "--username=postgres", "--no-sync"]
@@ -45,11 +54,12 @@ def postgres() -> Iterator[Postgres]:
     settings = [*_HASTE, f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories="]
     server = [*as_user, str(programs / "postgres"), "-D", str(data), *(f"-c{setting}" for setting in settings)]
     process = Process(server, folder / "postgres.log", dict(os.environ))
+    made = Postgres(process, port, programs)
     try:
         _wait_for(process, programs, port)
-        yield Postgres(process, port, programs)
+        yield made
     finally:
-        process.stop()
+        made.process.stop()
         shutil.rmtree(folder)
 
 

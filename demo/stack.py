@@ -31,7 +31,7 @@ class Process:
     """A process that we started, with its log. `stop` asks first and insists after `patience` seconds."""
 
     def __init__(self, argv: Sequence[str], log: Path, env: dict[str, str], announces: bool = False):
-        self.name, self.log = log.stem, log
+        self.name, self.log, self.argv = log.stem, log, argv
         self._sink = log.open("ab")
         stdout = subprocess.PIPE if announces else self._sink
         self.popen = subprocess.Popen(
@@ -129,6 +129,8 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": "/api",  # whichever port the server gets
             "DO_NOT_TRACK": "1",
+            # Prefect lists all time zones for each schedule that it reads: 9 ms from the disk, 0.2 ms from tzdata.
+            "PYTHONTZPATH": "",
             "PREFECT_LOGGING_COLORS": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             # Task runs are written in batches: with SQLite, each write waits for all others.

@@ -43,14 +43,14 @@ def without_patience(client: PrefectClient) -> Iterator[None]:
         _impatient.reset(before)
 
 
-async def patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+async def patiently(client: PrefectClient, ask: Callable[[], Awaitable[T]], patience: float | None = None) -> T:
     """What the server answers, once it is there, has time, and is well (its disk may be full). Raises what it raises
-    for anything else, or after `patience` seconds.
+    for anything else, or after `patience` seconds (PATIENCE).
 
     Prefect's client waits for a server that it has met, and gives up at once on one that it has not, or that is ill.
     Only for what may be asked again: the last answer may have been lost.
     """
-    until, pause = time.monotonic() + patience, _FIRST_PAUSE
+    until, pause = time.monotonic() + (PATIENCE if patience is None else patience), _FIRST_PAUSE
     while True:
         try:
             with without_patience(client):

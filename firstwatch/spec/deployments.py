@@ -19,6 +19,9 @@ from firstwatch.spec.source import Node, read_plain
 from firstwatch.units import show_duration
 
 ENTRYPOINT, NAME = "flows/synthetic.py:synthetic", "production"
+MOST = 50
+"""Schedules in one deployment. Prefect's server reads and checks all of them for each run of any: of 500, which take it
+a fifth of a second at the best, it starts hardly a run."""
 
 TOP_KEYS = frozenset({"name", "prefect-version", "build", "push", "pull", "deployments"})
 DEPLOYMENT_KEYS = frozenset(
@@ -129,10 +132,18 @@ def _schedules_of(deployment: Node) -> list[Node]:
 def _schedules(tree: Node, services: Services) -> Found:
     monitors = [node for node in _deployments(tree) if _text(_keys(node).get("entrypoint")) == ENTRYPOINT]
     planned = [item for node in monitors for item in _planned(node)]
+    for node in monitors:
+        yield from _too_many(_schedules_of(node))
     for item in planned:
         yield from _one(item, services)
     yield from _twice(planned)
     yield from _missing(tree, monitors, planned, services)
+
+
+def _too_many(schedules: list[Node]) -> Found:
+    if len(schedules) > MOST:
+        told = f"{len(schedules)} schedules in one deployment: the server reads all of them for each run"
+        yield schedules[MOST], told, f"at most {MOST} in one: put the others into deployments {NAME}-2, {NAME}-3, …"
 
 
 def _planned(deployment: Node) -> Iterator[Planned]:
@@ -200,9 +211,9 @@ def _twice(planned: list[Planned]) -> Found:
 
 
 def _missing(tree: Node, monitors: list[Node], planned: list[Planned], services: Services) -> Found:
-    """A location's schedule may stand in any deployment of the flow, a service's own in that of production."""
-    there = {(p.service, p.location) for p in planned if p.location or p.deployment == NAME}
-    production = [node for node in monitors if _text(_keys(node).get("name")) == NAME]
+    """A location's schedule may stand in any deployment of the flow, a service's own in one of production's."""
+    there = {(p.service, p.location) for p in planned if p.location or _is_production(p.deployment)}
+    production = [node for node in monitors if _is_production(_text(_keys(node).get("name")))]
     for name in sorted(services.asked):
         service = services.known.get(name)
         if service is None or service.synthetic is None:
@@ -215,6 +226,10 @@ def _missing(tree: Node, monitors: list[Node], planned: list[Planned], services:
                 where = "add to schedules" if monitors else f"add a deployment {NAME} of {ENTRYPOINT} with schedules"
                 who = f"{name} at {location}" if location else name
                 yield node, f"{who} is to be monitored, and has no schedule", f"{where}: - {line}"
+
+
+def _is_production(deployment: str) -> bool:
+    return deployment == NAME or deployment.startswith(f"{NAME}-")
 
 
 def pasted(name: str, every: float, location: str = "") -> str:

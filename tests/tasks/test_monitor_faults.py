@@ -54,7 +54,7 @@ def test_a_turn_outlives_neither_a_clock_that_is_ahead_nor_damage(prefect_api: s
 
 def test_a_turn_is_renewed_again_after_the_server_was_away(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "TURN", 0.4)
-    monkeypatch.setattr(store, "_PATIENCE", 0.2)
+    monkeypatch.setattr(busy, "PATIENCE", 0.2)
 
     async def work() -> None:
         async with (

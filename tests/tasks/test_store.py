@@ -15,7 +15,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks import store
+from tasks import busy, store
 from tasks.busy import patiently
 from tests.support.counted import counted
 from tests.support.door import Door, door
@@ -305,7 +305,7 @@ def test_a_server_that_is_busy_is_asked_again_soon(prefect_api: str) -> None:
 
 
 def test_a_server_that_stays_busy_is_given_up_on(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_PATIENCE", 0.5)
+    monkeypatch.setattr(busy, "PATIENCE", 0.5)
 
     async def work(client: PrefectClient, through: Door) -> None:
         await through.open()
@@ -327,7 +327,7 @@ def test_many_writers_at_once_wait_for_each_other_briefly(prefect_api: str) -> N
 
 
 def test_it_gives_up_on_a_server_that_stays_away(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_PATIENCE", 0.5)
+    monkeypatch.setattr(busy, "PATIENCE", 0.5)
 
     async def work(client: PrefectClient, through: Door) -> float:
         began = time.monotonic()

@@ -197,6 +197,14 @@ CASES: list[tuple[str, str, Mapping[str, Service | None], int, str, str]] = [
         "shop is scheduled twice, first on line 3",
         "keep one",
     ),
+    (
+        "too many for one deployment",
+        scheduled(*(pasted(f"s{n}", 60) for n in range(51))),
+        {f"s{n}": SHOP for n in range(51)},
+        53,
+        "51 schedules in one deployment",
+        "production-2",
+    ),
 ]
 
 
@@ -222,6 +230,13 @@ def test_all_is_told_at_once_in_the_order_of_the_file() -> None:
     text = scheduled(GOOD.replace("active", "activ"), GOOD.replace("service: shop", "service: shp"), "{cron: x}")
     told = said(text, {"shop": SHOP, "tea": EVERYWHERE})
     assert [line.split(":")[1] for line in told] == ["2", "2", "3", "4", "5"]
+
+
+def test_many_monitors_have_several_deployments() -> None:
+    names = [f"s{n}" for n in range(80)]
+    first, second = (scheduled(*(pasted(name, 60) for name in part)) for part in (names[:50], names[50:]))
+    both = first + second.removeprefix("deployments:\n").replace("name: production", "name: production-2")
+    assert said(both, dict.fromkeys(names, SHOP)) == []
 
 
 def test_what_is_right_is_not_told() -> None:
