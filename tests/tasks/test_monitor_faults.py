@@ -13,7 +13,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 
 from demo.slack import Slack
 from firstwatch.monitor import Health
-from tasks import store, turns
+from tasks import busy, store, turns
 from tasks.accept import NothingToAccept, accept_check
 from tasks.monitor import leave_word
 from tasks.samples import read_samples
