@@ -90,7 +90,7 @@ class Meter:
         """Megabytes now, by name; `together` is the sum of those."""
         found = family(self._roots.values())
         held = {name: sum(map(pss_mb, found[root])) for name, root in self._roots.items()}
-        return {**held, "together": sum(held[name] for name in self._together)}
+        return {**held, "together": sum(held.get(name, 0.0) for name in self._together)}
 
     def take_anew(self) -> None:
         """Forget the peaks."""

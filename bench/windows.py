@@ -9,8 +9,8 @@ the scrapes and the requests that are counted; not the smoke test, nor heartbeat
 is `scale` times that of the real thing. Prometheus has the two windows before the deploy, as each look reads them.
 
 CI asks for the runs one after the other, over `--spread` seconds. Some releases are bad from two fifths of their window
-on. CPU and memory (proportional set size, looked at every second) are those of whole process families. Afterwards, the
-same deployment runs on a pool of type `process`, with as many windows as the machine carries (`--process`).
+on. CPU and memory (proportional set size, looked at every second) are those of whole process families. Meanwhile a few
+windows of the same deployment (`--process`) run on a pool of type `process`, whose worker's family is counted apart.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,28 +85,34 @@ def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
             (on.services / f"{name_of(n)}.yaml").write_text(text)
         beside = {"prometheus": prometheus.pid, "services": world.pid}
         deployment = on.deployment("verify-release")
-        result["firstwatch"] = _phase(
-            on, plan, on.worker().ready(), deployment["id"], range(plan.windows), beside, world.announced
-        )
-        result["held"] = held(result["firstwatch"])
-        keep(result)
-        if result["firstwatch"]["broken_off"]:
-            raise KeyboardInterrupt
-        if plan.process:
-            same, numbers = on.process_pool(deployment, "bench-process"), range(plan.windows, plan.services)
-            worker = on.worker("bench-process", "process").ready()
-            result["process"] = _phase(on, plan, worker, same, numbers, beside, world.announced)
-            result["process_over_firstwatch"] = _ratios(result["process"], result["firstwatch"])
+        roots = {"server": on.server.pid, "database": on.database.process.pid, **beside}
+        with ThreadPoolExecutor(1) as apart:
+            processes: Future[dict[str, Any]] | None = None
+            if plan.process:
+                same, numbers = on.process_pool(deployment, "bench-process"), range(plan.windows, plan.services)
+                theirs = on.worker("bench-process", "process").ready()
+                processes = apart.submit(_phase, on, plan, theirs, same, numbers, {}, world.announced)
+            ours = on.worker().ready()
+            result["firstwatch"] = _phase(on, plan, ours, deployment["id"], range(plan.windows), roots, world.announced)
+            result["held"] = held(result["firstwatch"])
             keep(result)
+            if result["firstwatch"]["broken_off"]:
+                if processes is not None:
+                    theirs.process.stop()  # nobody waits for its windows any more
+                raise KeyboardInterrupt
+            if processes is not None:
+                result["process"] = processes.result()
+                result["process_over_firstwatch"] = _ratios(result["process"], result["firstwatch"])
+                keep(result)
     return result
 
 
 def _phase(
-    on: Stage, plan: Plan, worker: Worker, deployment: str, numbers: Sequence[int], beside: dict[str, int], world: str
+    on: Stage, plan: Plan, worker: Worker, deployment: str, numbers: Sequence[int], others: dict[str, int], world: str
 ) -> dict[str, Any]:
-    """The windows of these services on one worker, which is ended then: what they cost, and how they went."""
-    roots = {"server": on.server.pid, "worker": worker.process.pid, "database": on.database.process.pid, **beside}
-    with Meter(roots, together=OURS) as meter:
+    """The windows of these services on one worker, which is ended then: what they cost, and how they went. `others`:
+    the processes beside the worker's that are counted too."""
+    with Meter({"worker": worker.process.pid, **others}, together=OURS) as meter:
         rest, idle_mb = _at_rest(meter)
         say(f"{len(numbers)} windows of {plan.length:g} s on {worker.process.name}")
         meter.take_anew()
@@ -159,13 +166,8 @@ def held(phase: dict[str, Any]) -> dict[str, bool]:
 
 
 def _ratios(process: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
-    """How many times as much a window takes on the process pool."""
-
-    def cpu(phase: dict[str, Any]) -> float:
-        return sum(float(phase["cpu_s_a_window"][name]) for name in OURS)
-
+    """How many times as much of the worker and its processes a window takes on the process pool."""
     return {
-        "cpu of worker, server and database": round(cpu(process) / cpu(ours), 1),
         "cpu of the worker": round(process["cpu_s_a_window"]["worker"] / ours["cpu_s_a_window"]["worker"], 1),
         "memory of the worker": round(process["worker_mb_a_window"] / max(ours["worker_mb_a_window"], 0.01), 1),
     }
