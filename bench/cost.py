@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import windows
 from bench.cost_chart import Panel, cost_svg, straight
-from bench.stage import ended_like_ctrl_c, machine, say
+from bench.stage import Keep, machine, measured, say
 
 RESULT = Path(__file__).with_suffix(".json")
 SIZES = (10, 30, 100, 300, 1000)
@@ -31,9 +31,7 @@ _KEPT = (
 )  # fmt: skip
 
 
-def measure(
-    sizes: Sequence[int], scale: float, settings: Sequence[str], patience: float, keep: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def measure(sizes: Sequence[int], scale: float, settings: Sequence[str], patience: float, keep: Keep) -> dict[str, Any]:
     """A run of each size, and the lines. What is known so far is kept after each."""
     result: dict[str, Any] = {"machine": machine(), "scale": scale, "settings": list(settings), "sizes": []}
     for size in sizes:
@@ -92,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = json.loads(given.out.read_text())
         write(given.out, result | lines(result["sizes"]))
         return 0
-    ended_like_ctrl_c()
-    try:
-        result = measure(given.sizes, given.scale, given.set, given.patience, lambda so_far: write(given.out, so_far))
-    except KeyboardInterrupt:
-        say("broken off; what was measured until then is kept")
+    found = measured(
+        lambda keep: measure(given.sizes, given.scale, given.set, given.patience, keep),
+        lambda so_far: write(given.out, so_far),
+    )
+    if found is None:
         return 1
-    print(json.dumps(result["lines"] if len(result["sizes"]) > 1 else result["sizes"], indent=1))
+    print(json.dumps(found["lines"] if len(found["sizes"]) > 1 else found["sizes"], indent=1))
     return 0
 
 

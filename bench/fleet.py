@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 from bench.blackbox import Blackbox
 from bench.monitors import EXPORTER, version
 from bench.processes import Meter, per, percentiles
-from bench.stage import ENDED, Stage, ended_like_ctrl_c, machine, say, stage
+from bench.stage import ENDED, Keep, Stage, as_json, machine, measured, say, stage
 from firstwatch.schedule import cron
 from firstwatch.spec.deployments import MOST
 
@@ -44,9 +44,6 @@ class Plan:
     minutes: int = 10
     settle: float = 150.0  # seconds from the schedules' beginning to the first minute that counts, at least
     settings: Sequence[str] = ()
-
-
-Keep = Callable[[dict[str, Any]], None]
 
 
 def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
@@ -244,12 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which(EXPORTER) is None:
         print(f"{EXPORTER} is not on the PATH", file=sys.stderr)
         return 2
-    ended_like_ctrl_c()
     plan = Plan(given.monitors, given.minutes, given.settle, tuple(given.set))
-    try:
-        result = measure(plan, keep=lambda so_far: given.out.write_text(json.dumps(so_far, indent=1) + "\n"))
-    except KeyboardInterrupt:
-        say("broken off; what was measured until then is kept")
+    result = measured(lambda keep: measure(plan, keep), as_json(given.out))
+    if result is None:
         return 1
     print(json.dumps(result, indent=1))
     return 0 if all(result["held"].values()) else 1

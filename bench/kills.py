@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import family
-from bench.stage import Stage, Worker, ended_like_ctrl_c, machine, say, stage
+from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
 from bench.window_runs import Window, found, start, wait
 from bench.window_world import name_of
 from bench.windows import BAD_FROM, Plan, service_file, start_prometheus
@@ -150,7 +150,7 @@ def rage(targets: Targets, storm: Storm, over: threading.Event) -> None:
     targets.revive()
 
 
-def measure(storm: Storm, keep: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
+def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
     """Rage, and see what came of every release."""
     result: dict[str, Any] = {"storm": asdict(storm), "seed": SEED, "machine": machine()}
     plan = Plan(windows=storm.releases, scale=storm.scale, process=0)
@@ -246,14 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    ended_like_ctrl_c()
-    try:
-        result = measure(
-            Storm(given.kills, given.every, given.scale),
-            keep=lambda so_far: given.out.write_text(json.dumps(so_far, indent=1) + "\n"),
-        )
-    except KeyboardInterrupt:
-        say("broken off; what was measured until then is kept")
+    storm = Storm(given.kills, given.every, given.scale)
+    result = measured(lambda keep: measure(storm, keep), as_json(given.out))
+    if result is None:
         return 1
     print(json.dumps(result, indent=1))
     return 0 if all(all(phase.values()) for phase in result["held"].values()) else 1

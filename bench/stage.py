@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.processes import end_all, family
 from demo.postgres import Postgres, postgres
 from demo.stack import Process, Stack, free_port
 
+Keep = Callable[[dict[str, Any]], None]
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _PAGE = 200  # the most that the API gives at once
 _BUSY = 120  # times, each half a second, that a busy server is asked
@@ -150,9 +152,24 @@ def stage(settings: Sequence[str] = (), disk: Path | None = None) -> Iterator[St
         yield made
 
 
-def ended_like_ctrl_c() -> None:
-    """SIGTERM leaves nothing behind either."""
+def measured(measure: Callable[[Keep], dict[str, Any]], keep: Keep) -> dict[str, Any] | None:
+    """What `measure` finds, given `keep` for what is known so far. None: it was broken off, by Ctrl-C or SIGTERM, which
+    leave nothing behind but what was kept."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return measure(keep)
+    except KeyboardInterrupt:
+        say("broken off; what was measured until then is kept")
+        return None
+
+
+def as_json(out: Path) -> Keep:
+    """Keeps what is known in that file."""
+
+    def keep(known: dict[str, Any]) -> None:
+        out.write_text(json.dumps(known, indent=1) + "\n")
+
+    return keep
 
 
 def machine() -> str:

@@ -20,14 +20,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.processes import Meter, per
-from bench.stage import Stage, Worker, ended_like_ctrl_c, machine, say, stage
+from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
 from bench.window_runs import CHECKPOINTS, found, start, wait
 from bench.window_series import SERIES, past
 from bench.window_world import first_processes, name_of
@@ -60,9 +60,6 @@ class Plan:
     @property
     def services(self) -> int:
         return self.windows + self.process
-
-
-Keep = Callable[[dict[str, Any]], None]
 
 
 def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
@@ -253,11 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = Plan(
         given.windows, given.scale, spread, given.bad, given.history, given.process, given.patience, tuple(given.set)
     )
-    ended_like_ctrl_c()
-    try:
-        result = measure(plan, keep=lambda so_far: given.out.write_text(json.dumps(so_far, indent=1) + "\n"))
-    except KeyboardInterrupt:
-        say("broken off; what was measured until then is kept")
+    result = measured(lambda keep: measure(plan, keep), as_json(given.out))
+    if result is None:
         return 1
     print(json.dumps({key: result[key] for key in ("held", "firstwatch")}, indent=1))
     return 0 if all(result["held"].values()) else 1
