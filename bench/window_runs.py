@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -49,11 +50,12 @@ def start(
 
     A bad one is bad from `bad_after` seconds after its deploy on.
     """
-    began = time.monotonic()
+    began, over = time.monotonic(), threading.Event()
 
     def one(n: int) -> Window:
         planned, service = began + n * spread / len(numbers), name_of(numbers[n])
-        time.sleep(max(0.0, planned - time.monotonic()))
+        if over.wait(max(0.0, planned - time.monotonic())):
+            raise KeyboardInterrupt
         bad = is_bad(n, len(numbers), share)
         deploy = f"{world}/{service}/deploy" + (f"?bad_after={bad_after}" if bad else "")
         to_world.post(deploy).raise_for_status()
@@ -62,7 +64,10 @@ def start(
         return Window(service, bad, run["id"], time.monotonic() - planned)
 
     with httpx.Client(timeout=30, trust_env=False) as to_world, ThreadPoolExecutor(_AT_A_TIME) as ci:
-        return [*ci.map(one, range(len(numbers)))]
+        try:
+            return [*ci.map(one, range(len(numbers)))]
+        finally:
+            over.set()  # broken off: nobody deploys any more
 
 
 def wait(stage: Stage, deployment: str, count: int, worker: Worker, patience: float) -> dict[str, Any]:

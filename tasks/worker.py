@@ -370,8 +370,8 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
 
 def _collect_seldom() -> None:
-    """Hundreds of runs hold a million objects, and a full garbage collection looks at each: by Python's usual thresholds,
-    made for small heaps, that took a fifth of the CPU time, half a second at a stretch. What is loaded by now stays."""
+    """Hundreds of runs hold a million objects, and a full garbage collection looks at each. By Python's usual
+    thresholds, made for small heaps, that took a fifth of the CPU time. What is loaded by now is left out of it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTED_AFTER)
