@@ -94,16 +94,16 @@ class Attempt:
     def begun(self) -> bool:
         return self._task is not None
 
-    async def run(self, flow: Flow[Any, Any], shared: Shared, heartbeat: float | None, wait: float) -> None:
+    async def run(self, flow: Flow[Any, Any], shared: Shared, wait: float) -> None:
         """After `wait` seconds, run the flow in the runs' loop, in a context of its own; returns when it is over.
-        Raises nothing that the flow raises. `heartbeat` in seconds."""
+        Raises nothing that the flow raises."""
         await shared.open()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._told.wait(), max(wait, 0.0))
         if self.ending is None:
             context = self.loop.context.copy()
             context.run(run_name.set, f"{flow.name} ({self.flow_run.id})")
-            self._task = self.loop.spawn(self._run(flow, shared, heartbeat), context)
+            self._task = self.loop.spawn(self._run(flow, shared), context)
             with suppress(CancelledError):  # cancelled before it had begun
                 await asyncio.wrap_future(self._task.ended)
 
@@ -119,12 +119,12 @@ class Attempt:
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, flow: Flow[Any, Any], shared: Shared, heartbeat: float | None) -> None:
+    async def _run(self, flow: Flow[Any, Any], shared: Shared) -> None:
         """What the flow raises to end its process ends this run alone."""
         try:
             self._engine = engine_for(flow, self.flow_run)
             self._engine.ending = self.ending
-            await run_to_its_end(self._engine, shared.turns, self.on_begun, heartbeat)
+            await run_to_its_end(self._engine, shared.turns, self.on_begun)
         except Pause:
             self.logger.info("Paused, or parked: it is entered again when it is due")
         except Abort as why:

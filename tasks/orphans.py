@@ -35,7 +35,10 @@ from tasks.restart import schedule_again
 HEARTBEAT = 8  # seconds between two signs of life of a worker
 SILENT = 25.0  # seconds without one, after which it is dead
 FORGOTTEN = 45.0  # seconds: the automations need some ten
-TAGS = ["firstwatch", "firstwatch-monitor"]  # of what `firstwatch setup` deploys
+VOUCHED_FOR = "firstwatch.flow-run.vouched-for"
+"""The event of a run that does not beat itself, once it has begun: whether it lives is its worker's to say."""
+RELEASE, MONITOR = "firstwatch", "firstwatch-monitor"
+TAGS = [RELEASE, MONITOR]  # of what `firstwatch setup` deploys
 _CRASHES_EVERY = 30.0  # seconds between two looks for them
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200

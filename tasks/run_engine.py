@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
@@ -11,10 +10,13 @@ from typing import Any
 from anyio import CancelScope
 from prefect._flow_run_suspension import FlowRunSuspensionRequest, register_flow_run_suspension_request
 from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
 from prefect.flow_engine import AsyncFlowRunEngine
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
+
+from tasks.orphans import RELEASE, VOUCHED_FOR
 
 
 class Ending(enum.Enum):
@@ -28,8 +30,9 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
     """Differs from Prefect's in three things.
 
     A cancelled task ends as the worker wants (`ending`), not as a crash. No thread with a web socket of its own looks
-    whether the run was suspended, and no thread beats for it: the worker asks for all runs at once, and the run's
-    heartbeats come from the loop (`beating`). What cannot beat for 90 s is not alive, and goes on elsewhere.
+    whether the run was suspended: the worker asks for all runs at once. And nothing beats for it: the heartbeats of
+    hundreds were most of what Prefect's server had to do, until it dropped some and their runs were taken for dead.
+    The worker's own heartbeat says that it lives, and its runs with it (tasks/orphans.py).
     """
 
     ending: Ending | None = None
@@ -62,23 +65,12 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
             request.raise_if_requested()
             yield request
 
-    @contextmanager
-    def beating(self, every: float | None) -> Iterator[None]:
-        """Send a heartbeat every so many seconds, the first after as many; None: none at all."""
-        if every is None:
-            yield
-            return
-        loop, (resource, related) = asyncio.get_running_loop(), self._build_heartbeat_event_template()
-
-        def beat() -> None:
-            self._next_beat = loop.call_later(every, beat)
-            self._emit_flow_run_heartbeat(resource, related)  # into the queue of a thread that sends
-
-        self._next_beat = loop.call_later(every, beat)
-        try:
-            yield
-        finally:
-            self._next_beat.cancel()
+    def say_who_has_it(self) -> None:
+        """Tell the automation that looks after silent releases that this run does not beat: its worker does."""
+        assert self.flow_run is not None
+        if RELEASE in self.flow_run.tags:
+            resource, related = self._build_heartbeat_event_template()
+            emit_event(VOUCHED_FOR, resource=resource, related=related)  # into the queue of a thread that sends
 
 
 def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
@@ -88,7 +80,7 @@ def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
 
 
 async def run_to_its_end(
-    engine: RunEngine, turn: AbstractAsyncContextManager[object], begun: Callable[[], None], heartbeat: float | None
+    engine: RunEngine, turn: AbstractAsyncContextManager[object], begun: Callable[[], None]
 ) -> None:
     """Run the flow, with the retries that it asks for. It begins while it has its `turn`, and says when it has `begun`.
 
@@ -98,7 +90,7 @@ async def run_to_its_end(
         async with turn:
             await stack.enter_async_context(engine.start())
         begun()
-        stack.enter_context(engine.beating(heartbeat))
+        engine.say_who_has_it()
         while engine.is_running():
             async with engine.run_context():
                 _ = await engine.call_flow_fn()  # the state has it

@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from firstwatch.spec import Service
 from tasks.commands import read_services
-from tasks.orphans import TAGS
+from tasks.orphans import TAGS, VOUCHED_FOR
 from tasks.restart import RESTARTING
 from tasks.secrets import load_secret
 from tasks.watchdog import ensure_watchdogs
@@ -90,7 +90,7 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
             "firstwatch: a silent run has crashed",
             [RELEASES],
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # killed before its first one, too
-            expect={"prefect.flow-run.heartbeat"} | AT_REST | ENDED | ENDED_OURS,
+            expect={"prefect.flow-run.heartbeat", VOUCHED_FOR} | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=90),
             action=ChangeFlowRunState(
                 state=StateType.SCHEDULED,

@@ -26,7 +26,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings
+from prefect.settings import PREFECT_WORKER_QUERY_SECONDS
 from prefect.states import Cancelled, Pending
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
@@ -177,7 +177,12 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         return sum(due <= at for due in self._due.values()) > 4 * at_once()
 
     async def sync_with_backend(self) -> None:
-        """Prefect's heartbeat; and, where the server took it, a look for runs whose worker has none any more."""
+        """Prefect's heartbeat; and, where the server took it, a look for runs whose worker has none any more.
+
+        It vouches for the runs as well: while their loop is blocked, there is none, and others take them up.
+        """
+        if self.is_setup and self._watch.silent_for > DEAF:
+            return
         try:
             await super().sync_with_backend()
             if self.is_setup and await self._orphans.look(self.client, self._work_pool_name):
@@ -294,7 +299,7 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
         else:
             self._tell_environment(deployment)
             self.metrics.started(flow.name, _late(run, datetime.now(UTC)))
-            await attempt.run(flow, self._shared, _heartbeat(deployment), -_late(run, datetime.now(UTC)))
+            await attempt.run(flow, self._shared, -_late(run, datetime.now(UTC)))
             self._count(flow.name, attempt)
 
     def _count(self, flow: str, attempt: Attempt) -> None:
@@ -381,13 +386,6 @@ def _late(run: FlowRun, now: datetime) -> float:
     """Seconds since the run's time; negative where that is yet to come."""
     due = run.next_scheduled_start_time or run.expected_start_time
     return (now - due).total_seconds() if due is not None else 0.0
-
-
-def _heartbeat(deployment: DeploymentResponse) -> float | None:
-    """Seconds between two heartbeats of the deployment's runs; a process would read it from its environment."""
-    set_for_runs = (deployment.job_variables.get("env") or {}).get(_HEARTBEAT)
-    every = int(set_for_runs) if set_for_runs else get_current_settings().flows.heartbeat_frequency
-    return max(float(every), 30.0) if every else None
 
 
 def _said(patience: float | None) -> str:

@@ -11,6 +11,7 @@ from prefect.events import EventTrigger
 from prefect.events.actions import ChangeFlowRunState
 
 from tasks import afterwards
+from tasks.orphans import VOUCHED_FOR
 from tasks.setup import restart_automations
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,8 @@ def test_a_run_that_is_killed_before_its_first_heartbeat_falls_silent_too() -> N
     [silent] = [a for a in restart_automations() if "silent" in a.name]
     assert isinstance(silent.trigger, EventTrigger)
     assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"} <= silent.trigger.after
+    # A run in its worker's process beats not at all, so that one word of its worker must do.
+    assert VOUCHED_FOR in silent.trigger.expect and VOUCHED_FOR not in silent.trigger.after
     [action] = silent.actions
     # Crashed would be refused where it is Crashed already, and only the event of that was lost.
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED

@@ -17,6 +17,7 @@ import pytest
 
 from demo.postgres import postgres
 from demo.stack import Stack
+from tasks.orphans import RELEASE, VOUCHED_FOR
 from tasks.setup import MONITORS_QUEUE
 from tests.support.pool import Pool, Worker
 
@@ -52,10 +53,10 @@ def starting(pool: Pool) -> Iterator[tuple[Worker, Worker]]:
 @pytest.fixture(scope="module")
 def runs(pool: Pool, starting: tuple[Worker, Worker]) -> dict[str, str]:
     """The runs that the tests look at, by what they are to show."""
-    beating = pool.deploy("waits", name="beats", job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}})
+    ours = pool.deploy("waits", name="ours", tags=[RELEASE])
     elsewhere = pool.deploy("waits", name="elsewhere", path="/somewhere/else")
     return {
-        "beats": pool.start_of(beating, number=77, seconds=33),
+        "ours": pool.start_of(ours, number=77, seconds=33),
         **{f"many {n}": pool.start("waits", number=n, seconds=6) for n in range(MANY)},
         **{how: pool.start("fails", how=how) for how in ("exit", "interrupt", "exit of its own task", "an error")},
         "hangs": pool.start("hangs"),
@@ -287,18 +288,21 @@ def test_a_crashed_run_of_which_the_server_told_nobody_goes_on(
     assert pool.run(runs["synchronous"])["state"]["type"] == "CRASHED", "it is not one of ours"
 
 
-def test_heartbeats_are_sent_as_the_deployment_asks(pool: Pool, runs: dict[str, str], worker: Worker) -> None:
-    pool.wait(runs["beats"], seconds=60)
+def test_the_worker_vouches_once_for_a_run_of_ours_which_does_not_beat(
+    pool: Pool, runs: dict[str, str], worker: Worker
+) -> None:
+    def events(run: str) -> list[str]:
+        resource = {"id": [f"prefect.flow-run.{runs[run]}"]}
+        return [event["event"] for event in pool.post("events/filter", filter={"resource": resource})["events"]]
+
+    pool.wait(runs["ours"], seconds=60)
+    pool.wait(runs["many 1"])
     until = time.monotonic() + 10
-    while True:
-        resource = {"id": [f"prefect.flow-run.{runs['beats']}"]}
-        found = pool.post(
-            "events/filter", filter={"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": resource}
-        )
-        if found["events"]:
-            return
-        assert time.monotonic() < until, "no heartbeat in 33 s"
+    while VOUCHED_FOR not in events("ours"):
+        assert time.monotonic() < until, events("ours")
         time.sleep(0.5)
+    assert events("ours").count(VOUCHED_FOR) == 1 and "prefect.flow-run.heartbeat" not in events("ours")
+    assert VOUCHED_FOR not in events("many 1"), "no automation of ours looks after it"
 
 
 def _crashed(pool: Pool) -> str:
