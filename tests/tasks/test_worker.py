@@ -257,7 +257,7 @@ def test_runs_of_a_worker_that_was_killed_go_on_in_another_within_a_minute(pool:
             found = pool.wait(run, "COMPLETED")
             assert (found["run_count"], found["infrastructure_pid"].rpartition("/")[0]) == (2, "heir")
         assert time.monotonic() - killed < 60
-        assert any(other.metric("firstwatch_worker_runs_adopted") == 3 for other in (worker, heir))
+        assert any(other.metric("firstwatch_worker_runs_adopted") >= 3 for other in (worker, heir))
         assert [pool.states(run).count("Restarting") for run in left] == [1, 1, 1]
     finally:
         heir.process.kill()
