@@ -21,7 +21,6 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
             PREFECT_SERVER_DATABASE_CONNECTION_URL=database.url,
             FIRSTWATCH_WORKER_API_CONNECTIONS="20",
             FIRSTWATCH_WORKER_DRAIN_SECONDS="1",
-            FIRSTWATCH_WORKER_METRICS=f"127.0.0.1:{free_port()}",
             SHOP_SMOKE_PASSWORD=PLANTED,
             SHOP_ACCOUNT_PASSWORD=PLANTED,
             SHOP_ROLLBACK_SECRET=PLANTED,
@@ -39,8 +38,10 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         stack.pause_schedules()  # the shop of services/shop.yaml is not here
         stack.worker()
         stack.run("prefect", "work-pool", "create", IN_PROCESS, "--type", "firstwatch").check_returncode()
+        door = stack.env["FIRSTWATCH_WORKER_METRICS"] = f"127.0.0.1:{free_port()}"
         stack.worker("worker-in-process", IN_PROCESS, "firstwatch")
-        yield Production(stack, database, slack, prometheus, lost)
+        del stack.env["FIRSTWATCH_WORKER_METRICS"]  # no other worker can have the same port
+        yield Production(stack, database, slack, prometheus, lost, door)
 
 
 @pytest.fixture(scope="session")

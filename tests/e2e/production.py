@@ -93,9 +93,10 @@ class Result:
 class Production:
     """Everything shared by the scenarios; they run side by side, at most AT_ONCE of them."""
 
-    def __init__(self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process):
+    def __init__(self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process, door: str):
         self.stack, self.database, self.slack = stack, database, slack
         self.prometheus, self.lost = prometheus, lost
+        self._door = door  # host:port, where the worker of the pool IN_PROCESS tells how it is
         self._prometheus = {"prometheus": prometheus, "prometheus-lost": lost}
         self._slots = {pool: threading.Semaphore(most) for pool, most in AT_ONCE.items()}
         self._deployments: dict[tuple[str, str], str] = {}
@@ -121,7 +122,7 @@ class Production:
 
     def metrics(self) -> dict[str, float]:
         """What the worker of the pool IN_PROCESS says of itself: each sample as its page writes it, and its value."""
-        page = httpx.get(f"http://{self.stack.env['FIRSTWATCH_WORKER_METRICS']}/metrics", timeout=10, trust_env=False)
+        page = httpx.get(f"http://{self._door}/metrics", timeout=10, trust_env=False)
         samples = (line.rpartition(" ") for line in page.text.splitlines() if not line.startswith("#"))
         return {sample: float(value) for sample, _, value in samples}
 
