@@ -93,7 +93,9 @@ class Result:
 class Production:
     """Everything shared by the scenarios; they run side by side, at most AT_ONCE of them."""
 
-    def __init__(self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process, door: str):
+    def __init__(
+        self, stack: Stack, database: Postgres, slack: Slack, prometheus: Process, lost: Process, door: str = ""
+    ):
         self.stack, self.database, self.slack = stack, database, slack
         self.prometheus, self.lost = prometheus, lost
         self._door = door  # host:port, where the worker of the pool IN_PROCESS tells how it is
