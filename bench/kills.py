@@ -31,8 +31,7 @@ from typing import Any
 from bench.processes import family
 from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
 from bench.window_runs import Window, found, start, wait
-from bench.window_world import name_of
-from bench.windows import BAD_FROM, Plan, service_file, start_prometheus
+from bench.windows import BAD_FROM, Plan, start_world
 from demo.stack import Process
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -74,7 +73,7 @@ class Targets:
     def strike(self, kind: str, rng: random.Random) -> bool:
         """Kill one of a kind. False where there is none now."""
         if kind == "server":
-            self._kill(kind, "server", self.on.server, self._server_again, 0.0)
+            self._kill(kind, "server", self.on.server, self.on.server_again, 0.0)
             return True
         if kind == "worker":
             name = rng.choice(NAMES)
@@ -107,10 +106,6 @@ class Targets:
 
     def _worker_again(self, name: str) -> None:
         self.workers[name] = self.on.worker(name=name)
-
-    def _server_again(self) -> None:
-        port = int(self.on.stack.api_url.removesuffix("/api").rpartition(":")[2])
-        self.on.server = self.on.stack.prefect_server(port)
 
 
 def _runs(pid: int) -> bool:
@@ -156,13 +151,7 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
     plan = Plan(windows=storm.releases, scale=storm.scale, process=0)
     settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL=0.2"]
     with stage(settings) as on, ThreadPoolExecutor(2) as pool:
-        began = time.time()
-        argv = ["bench.window_world", str(storm.releases), str(storm.scale), str(began)]
-        world = on.stack.module("services", *argv, announces=True).announced
-        prometheus = start_prometheus(on, plan, world, began)
-        on.set_up()
-        for n in range(storm.releases):
-            (on.services / f"{name_of(n)}.yaml").write_text(service_file(plan, n, world, prometheus.announced))
+        world = start_world(on, plan)[0].announced
         deployment = on.deployment("verify-release")
         same = on.process_pool(deployment, PROCESS_POOL)
         targets = Targets(on, {name: on.worker(name=name) for name in NAMES})

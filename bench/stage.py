@@ -86,6 +86,10 @@ class Stage:
         self._families.append(worker.process)
         return worker
 
+    def server_again(self) -> None:
+        """Start the server that has ended once more, on its port."""
+        self.server = self.stack.prefect_server(int(self.stack.api_url.removesuffix("/api").rpartition(":")[2]))
+
     def process_pool(self, deployment: Mapping[str, Any], pool: str) -> str:
         """The id of the same deployment for a pool of type `process`, which is made."""
         self.call("POST", "work_pools/", name=pool, type="process")

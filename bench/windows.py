@@ -72,14 +72,7 @@ def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
     }
     with stage(plan.settings) as on:
         say(f"{plan.services} services, and their past")
-        began = time.time()
-        argv = ["bench.window_world", str(plan.services), str(plan.scale), str(began)]
-        world = on.stack.module("services", *argv, announces=True)
-        prometheus = start_prometheus(on, plan, world.announced, began)
-        on.set_up()
-        for n in range(plan.services):
-            text = service_file(plan, n, world.announced, prometheus.announced)
-            (on.services / f"{name_of(n)}.yaml").write_text(text)
+        world, prometheus = start_world(on, plan)
         beside = {"prometheus": prometheus.pid, "services": world.pid}
         deployment = on.deployment("verify-release")
         roots = {"server": on.server.pid, "database": on.database.process.pid, **beside}
@@ -171,6 +164,20 @@ def _ratios(process: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
 
 
 # ── the world ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_world(on: Stage, plan: Plan) -> tuple[Process, Process]:
+    """The services with their files, and the Prometheus that scrapes them; the stage is set up. Each one's `announced`
+    is its URL."""
+    began = time.time()
+    argv = ["bench.window_world", str(plan.services), str(plan.scale), str(began)]
+    world = on.stack.module("services", *argv, announces=True)
+    prometheus = start_prometheus(on, plan, world.announced, began)
+    on.set_up()
+    for n in range(plan.services):
+        text = service_file(plan, n, world.announced, prometheus.announced)
+        (on.services / f"{name_of(n)}.yaml").write_text(text)
+    return world, prometheus
 
 
 def service_file(plan: Plan, number: int, world: str, prometheus: str) -> str:

@@ -84,14 +84,15 @@ def histograms(buckets: Iterable[tuple[float, Samples]]) -> list[Rows]:
 def _histogram(labels: Mapping[str, str], buckets: Sequence[tuple[float, Samples]]) -> Rows:
     arrays = [_arrays(series) for _, series in buckets]
     at, shared = arrays[0][0], buckets[0][1].at
-    alike = [s.at is shared or np.array_equal(at, times) for (_, s), (times, _) in zip(buckets, arrays, strict=True)]
-    if not all(alike):
+    pairs = zip(buckets, arrays, strict=True)
+    alike = all(series.at is shared or np.array_equal(at, times) for (_, series), (times, _) in pairs)
+    if not alike:
         at = np.unique(np.concatenate([times for times, _ in arrays]))
     bounds = sorted({bound for bound, _ in buckets})
     count = np.full((len(at), len(bounds)), np.nan)
     for (bound, _), (times, value) in zip(buckets, arrays, strict=True):
         finite, j = np.isfinite(value), bounds.index(bound)
-        if all(alike):
+        if alike:
             count[finite, j] = value[finite]
         else:
             count[np.searchsorted(at, times[finite]), j] = value[finite]

@@ -10,8 +10,7 @@ import pytest
 from bench.kills import held
 from bench.stage import Stage, Worker, stage
 from bench.window_runs import found, start, wait
-from bench.window_world import name_of
-from bench.windows import BAD_FROM, Plan, service_file, start_prometheus
+from bench.windows import BAD_FROM, Plan, start_world
 from tests.support.small_disk import CAN_BE_MADE, small_disk
 
 PLAN = Plan(windows=6, scale=20.0, process=0)  # windows of 90 s
@@ -32,13 +31,7 @@ def test_a_full_disk_holds_releases_up_and_loses_none() -> None:
         stage(settings, disk.folder) as on,
         ThreadPoolExecutor(1) as ci,
     ):
-        began = time.time()
-        argv = ["bench.window_world", str(PLAN.windows), str(PLAN.scale), str(began)]
-        world = on.stack.module("services", *argv, announces=True).announced
-        prometheus = start_prometheus(on, PLAN, world, began)
-        on.set_up()
-        for n in range(PLAN.windows):
-            (on.services / f"{name_of(n)}.yaml").write_text(service_file(PLAN, n, world, prometheus.announced))
+        world = start_world(on, PLAN)[0].announced
         worker, deployment = on.worker(name="one").ready(), on.deployment("verify-release")["id"]
         numbers = range(PLAN.windows)
         windows = ci.submit(start, on, world, deployment, numbers, 6.0, BAD, BAD_FROM * PLAN.length)
@@ -63,5 +56,5 @@ def _supervised(on: Stage, worker: Worker) -> Worker:
     """What has ended for want of a disk is started again, as a supervisor does."""
     on.database.again()
     if not on.server.alive():
-        on.server = on.stack.prefect_server(int(on.stack.api_url.removesuffix("/api").rpartition(":")[2]))
+        on.server_again()
     return worker if worker.process.alive() else on.worker(name="one").ready()
