@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
@@ -10,13 +11,17 @@ from typing import Any
 from anyio import CancelScope
 from prefect._flow_run_suspension import FlowRunSuspensionRequest, register_flow_run_suspension_request
 from prefect.client.schemas.objects import FlowRun
-from prefect.events import emit_event
+from prefect.events import Event, emit_event
 from prefect.flow_engine import AsyncFlowRunEngine
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
 from tasks.orphans import RELEASE, VOUCHED_FOR
+
+VOUCHED_AFTER = 20.0
+"""Seconds after a run's beginning. At once is too soon: the server may hear of it before it has heard of the beginning,
+and its clock may be behind ours. Ninety are too late: then the run is taken for dead."""
 
 
 class Ending(enum.Enum):
@@ -66,11 +71,17 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
             yield request
 
     def say_who_has_it(self) -> None:
-        """Tell the automation that looks after silent releases that this run does not beat: its worker does."""
+        """Tell the automation that looks after silent releases that this run does not beat: its worker does.
+
+        It must hear so after it has heard that the run began, or it would wait for a heartbeat from then on.
+        """
         assert self.flow_run is not None
-        if RELEASE in self.flow_run.tags:
+        if RELEASE in self.flow_run.tags and (began := self.flow_run.state) is not None:
             resource, related = self._build_heartbeat_event_template()
-            emit_event(VOUCHED_FOR, resource=resource, related=related)  # into the queue of a thread that sends
+            beginning = Event(
+                id=began.id, event="", resource=resource, occurred=began.timestamp
+            )  # as the server has it
+            emit_event(VOUCHED_FOR, resource=resource, related=related, follows=beginning)  # a thread sends it
 
 
 def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
@@ -90,7 +101,8 @@ async def run_to_its_end(
         async with turn:
             await stack.enter_async_context(engine.start())
         begun()
-        engine.say_who_has_it()
+        vouching = asyncio.get_running_loop().call_later(VOUCHED_AFTER, engine.say_who_has_it)
+        stack.callback(vouching.cancel)
         while engine.is_running():
             async with engine.run_context():
                 _ = await engine.call_flow_fn()  # the state has it
