@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import httpx
 
 from tasks.busy import is_busy, without_patience
+from tasks.together import together
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -147,19 +149,27 @@ class SharedLimit:
     async def _increment(self, slots: int) -> bool:
         """Did the server give the slots? A limit that is gone or of another size is put right, and the answer is no."""
         try:
-            with without_patience(self._client):
-                answer = await self._client.increment_concurrency_slots([self.name], slots, mode="rate_limit")
+            if await self._ask(slots):
+                return True
         except httpx.HTTPStatusError as refused:
             status = refused.response.status_code
             if status == httpx.codes.LOCKED or is_busy(refused):
                 return False
             if status != httpx.codes.UNPROCESSABLE_ENTITY:
                 raise
-        else:
-            if answer.json():  # empty for a name that the server does not know: it lets everything pass
-                return True
         await self.ensure()
         return False
+
+    async def _ask(self, slots: int) -> bool:
+        """Whether the server knows this limit, and has given its slots. Raises httpx.HTTPStatusError where it has not.
+
+        Asked for together with others, and alone where those were refused: one without slots refuses them all.
+        """
+        if time.monotonic() >= self._crowded_until:
+            all_of_them = together(("slots", str(self._client.api_url), slots), functools.partial(_given_to_all, slots))
+            if (given := await all_of_them.ask((self._client, self.name))) is not None:
+                return given
+        return self.name in await _given(self._client, [self.name], slots)
 
     def lose(self, broken: Exception) -> None:
         """Do without the server for a while, and say so once."""
@@ -170,6 +180,31 @@ class SharedLimit:
                 "the Prefect server does not keep the budget %s (%s): this process holds to %g requests a second alone",
                 self.name, type(broken).__name__, self._rate,
             )  # fmt: skip
+
+
+Asked = tuple["PrefectClient", str]  # by whom, and the limit's name
+
+
+async def _given_to_all(slots: int, asked: Sequence[Asked]) -> list[bool | None]:
+    """Whether each limit is known and has given so many slots. None: it is to be asked for alone."""
+    names = [name for _, name in asked]
+    if len(set(names)) < len(names):
+        return [None] * len(names)
+    try:
+        async with asyncio.timeout(_SERVER_PATIENCE):
+            given = await _given(asked[0][0], names, slots)  # whoever waits for the answer has an open client
+    except httpx.HTTPStatusError as refused:
+        if is_busy(refused):
+            raise
+        return [None] * len(names)
+    return [name in given for name in names]
+
+
+async def _given(client: PrefectClient, names: Sequence[str], slots: int) -> set[str]:
+    """The limits of which the server has given so many slots: all that it knows. Raises httpx.HTTPStatusError."""
+    with without_patience(client):
+        answer = await client.increment_concurrency_slots(list(names), slots, mode="rate_limit")
+    return {limit["name"] for limit in answer.json()}
 
 
 class Budget:

@@ -28,6 +28,7 @@ from firstwatch.redaction import Secret
 from firstwatch.spec import Service, Slack
 from firstwatch.units import show_duration
 from tasks.hooks import LoadSecret
+from tasks.together import together
 
 EVENT = "firstwatch.round"
 _TOLERATED = 2.5  # intervals without a round; two may be lost to a restart
@@ -85,7 +86,12 @@ async def round_ended(client: PrefectClient, service: str, location: str, health
         },
         "payload": {"health": health},
     }
-    await client._client.post("/events", json=[event])
+    await together(("rounds", str(client.api_url)), _tell_all).ask((client, event))
+
+
+async def _tell_all(told: Sequence[tuple[PrefectClient, dict[str, Any]]]) -> list[None]:
+    await told[0][0]._client.post("/events", json=[event for _, event in told])
+    return [None] * len(told)
 
 
 async def ping(url: Secret, timeout: float = 5.0) -> str:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -259,6 +260,37 @@ def test_fifty_that_come_together_cost_one_question(prefect_api: str) -> None:
             assert sorted(took)[2] < 0.06
 
     asyncio.run(main())
+
+
+@pytest.mark.e2e
+def test_services_that_ask_together_cost_one_question_and_the_one_without_slots_keeps_none_from_theirs(
+    prefect_api: str,
+) -> None:
+    names = [name() for _ in range(5)]
+
+    async def main() -> None:
+        async with AsyncClientContext.get_or_create(), AsyncExitStack() as stack:
+            budgets = [await stack.enter_async_context(open_budget(each, 0.5)) for each in names]
+            for budget in budgets:  # so that nobody's limit is yet to be made
+                await budget.take(5)
+            await asyncio.sleep(2.1)
+            with counted(prefect_api) as asked:
+                await asyncio.gather(*(budget.take(5) for budget in budgets))
+            assert asked == ["POST /v2/concurrency_limits/increment"]
+            await asyncio.sleep(2.1)
+            increment(prefect_api, names[2])  # another process
+            with counted(prefect_api) as asked:
+                started, took = time.monotonic(), await asyncio.gather(*(taken_by(budget, 1) for budget in budgets))
+            waited = [times[0] - started for times in took]
+            assert waited[2] > 1.5 > max(waited[:2] + waited[3:]), waited
+            assert len(asked) >= 7  # all of them, each alone, and the one until it had its slot
+
+    asyncio.run(main())
+
+
+def increment(api: str, service: str) -> None:
+    body = {"names": [f"firstwatch:{service}"], "slots": 1, "mode": "rate_limit"}
+    httpx.post(f"{api}/v2/concurrency_limits/increment", json=body).raise_for_status()
 
 
 @pytest.mark.e2e
