@@ -9,8 +9,10 @@ import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -296,17 +298,21 @@ def test_a_crashed_run_of_which_the_server_told_nobody_goes_on(
 def test_the_worker_vouches_once_for_a_run_of_ours_which_does_not_beat(
     pool: Pool, runs: dict[str, str], worker: Worker
 ) -> None:
-    def events(run: str) -> list[str]:
-        resource = {"id": [f"prefect.flow-run.{runs[run]}"]}
-        return [event["event"] for event in pool.post("events/filter", filter={"resource": resource})["events"]]
+    def events(run: str) -> dict[str, list[dict[str, Any]]]:
+        resource, by_name = {"id": [f"prefect.flow-run.{runs[run]}"]}, defaultdict(list)
+        for event in pool.post("events/filter", filter={"resource": resource})["events"]:
+            by_name[event["event"]].append(event)
+        return by_name
 
     pool.wait(runs["ours"], seconds=60)
     pool.wait(runs["many 1"])
     until = time.monotonic() + 10
-    while VOUCHED_FOR not in events("ours"):
-        assert time.monotonic() < until, events("ours")
+    while VOUCHED_FOR not in (ours := events("ours")):
+        assert time.monotonic() < until, list(ours)
         time.sleep(0.5)
-    assert events("ours").count(VOUCHED_FOR) == 1 and "prefect.flow-run.heartbeat" not in events("ours")
+    assert "prefect.flow-run.heartbeat" not in ours
+    (vouched,), (began,) = ours[VOUCHED_FOR], ours["prefect.flow-run.Running"]
+    assert vouched["follows"] == began["id"], "the server may hear of it before it hears that the run began"
     assert VOUCHED_FOR not in events("many 1"), "no automation of ours looks after it"
 
 
