@@ -194,7 +194,7 @@ class Replay:
                 (
                     await store.read(client, place_key(script.service, "")),
                     await store.read(client, alerts_key(script.service)),
-                    await store.read(client, turn_key(script.service, "")),
+                    await store.read(client, turn_key([script.service], "")),
                 )
                 for script in self.made
             ]

@@ -75,7 +75,7 @@ class Rounds:
 
     async def resume(self) -> None:
         """Go on where the documents end."""
-        turn = await self.documents.read(self.client, turn_key(self.service.service, ""))
+        turn = await self.documents.read(self.client, turn_key([self.service.service], ""))
         place = await self.documents.read(self.client, place_key(self.service.service, ""))
         await self.documents.read(self.client, alerts_key(self.service.service))
         self.next = minute_of(place["planned"]) + 1 if place else 0
@@ -96,7 +96,7 @@ class Rounds:
     async def _take(self) -> None:
         """What its process' death may leave behind, the next process finds."""
         monitor = self._monitor()
-        key = turn_key(self.service.service, "")
+        key = turn_key([self.service.service], "")
         turn = await take_turn(self.client, key, monitor.run, monitor.started)
         if not turn.ours:
             raise RuntimeError(f"the turn of {monitor.run} is another's")

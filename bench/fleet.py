@@ -1,12 +1,12 @@
 """What five hundred monitors cost one worker, and whether each of their rounds starts in time.
 
-    python -m bench.fleet [--monitors 500] [--minutes 10]      measures, and writes bench/fleet.json
+    python -m bench.fleet [--monitors 500] [--together 25] [--minutes 10]      measures, and writes bench/fleet.json
 
-Each monitor has three checks and a schedule of its own, every minute at the second that `firstwatch check` gives. One
-Prefect server on PostgreSQL, one worker of type `firstwatch`, everything else as `firstwatch setup` makes it; nobody is
-alerted. After `--settle` seconds, whole minutes are measured: how late the rounds that fall into them started, which
-were missed, and the CPU seconds of each process for a check. In the same minutes a blackbox_exporter probes the same
-endpoints as often.
+Each monitor has three checks, and `--together` of them a schedule, every minute at the second that `firstwatch check`
+gives. One Prefect server on PostgreSQL, one worker of type `firstwatch`, everything else as `firstwatch setup` makes
+it; nobody is alerted. After `--settle` seconds, whole minutes are measured: how late the rounds that fall into them
+began, each monitor's, which of them were missed, and the CPU seconds of each process for a check. In the same minutes a
+blackbox_exporter probes the same endpoints as often.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import json
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.blackbox import Blackbox
 from bench.monitors import EXPORTER, version
 from bench.processes import Meter, per, percentiles
 from bench.stage import ENDED, Keep, Stage, as_json, machine, measured, say, stage
 from firstwatch.schedule import cron
-from firstwatch.spec.deployments import MOST
+from firstwatch.spec.deployments import MOST, MOST_TOGETHER
 
 RESULT = Path(__file__).with_suffix(".json")
 CHECKS, EVERY = 3, 60.0  # of a monitor; seconds
 MOST_LATE = 10.0  # seconds: what is promised
 OURS = ("server", "worker", "database")
 UP = "Up"
+_RUNS_ASKED = 20  # whose task runs are asked for at once
 AT_REST, LAST_ROUNDS = 10.0, 60.0  # seconds: how long it is looked at; for rounds that are under way to end
 
 
@@ -42,8 +43,15 @@ AT_REST, LAST_ROUNDS = 10.0, 60.0  # seconds: how long it is looked at; for roun
 class Plan:
     monitors: int = 500
     minutes: int = 10
+    together: int = MOST_TOGETHER  # monitors of one schedule
     settle: float = 150.0  # seconds from the schedules' beginning to the first minute that counts, at least
     settings: Sequence[str] = ()
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The monitors of each schedule."""
+        names = [_name(n) for n in range(self.monitors)]
+        return [names[n : n + self.together] for n in range(0, len(names), self.together)]
 
 
 def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
@@ -55,11 +63,11 @@ def measure(plan: Plan, keep: Keep = lambda result: None) -> dict[str, Any]:
             (on.services / f"{_name(n)}.yaml").write_text(_service_file(n, endpoints.announced))
         on.set_up()
         exporter = Blackbox(on.stack, targets)
-        worker, deployments = on.worker().ready(), _deployments(on, plan.monitors)
+        worker, deployments = on.worker().ready(), _deployments(on, len(plan.groups))
         roots = {"server": on.server.pid, "worker": worker.process.pid, "database": on.database.process.pid}
         with Meter({**roots, "blackbox_exporter": exporter.pid}, together=OURS) as meter:
             rest = _at_rest(meter)
-            _schedule(on, deployments, plan.monitors)
+            _schedule(on, deployments, plan.groups)
             with exporter:
                 result = _minutes(on, plan, meter, deployments, exporter, rest)
             keep(result)
@@ -73,7 +81,7 @@ def _minutes(
 ) -> dict[str, Any]:
     """The minutes that count: what was spent in them, and how their rounds went."""
     since = -(-(time.time() + plan.settle) // EVERY) * EVERY
-    say(f"{plan.monitors} monitors; {plan.minutes} minutes are measured from {_at(since)} on")
+    say(f"{plan.monitors} monitors, {plan.together} a run; {plan.minutes} minutes are measured from {_at(since)} on")
     broken_off = False
     try:
         _sleep_until(since)
@@ -86,8 +94,8 @@ def _minutes(
             raise
     until = min(time.time(), since + plan.minutes * EVERY)
     spent, probes, peaks = per(meter.cpu(), before), exporter.probes - probes, meter.peaks()
-    rounds = _ended(on, deployments, since, until, 0.0 if broken_off else LAST_ROUNDS)
-    found = how_it_went(rounds, plan.monitors * (until - since) / EVERY)
+    runs = _ended(on, deployments, since, until, 0.0 if broken_off else LAST_ROUNDS)
+    found = how_it_went(rounds_of(runs, _checks(on, runs)), plan.monitors * (until - since) / EVERY)
     checks, ours = max(found["up"] * CHECKS, 1), {name: spent[name] for name in OURS}
     each = {name: round(1000 * seconds / checks, 2) for name, seconds in ours.items()}
     idle = {name: 1000 * rest[name] * (until - since) / checks for name in ours}
@@ -127,22 +135,55 @@ def _ended(on: Stage, deployments: list[str], since: float, until: float, patien
         time.sleep(3)
 
 
-def how_it_went(rounds: Sequence[dict[str, Any]], due: float) -> dict[str, Any]:
-    """Of the runs whose time was in the measured minutes: how late they started, and how many were missed of those that
+def _checks(on: Stage, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The task runs of these runs."""
+    ids = [run["id"] for run in runs]
+    return [
+        check
+        for n in range(0, len(ids), _RUNS_ASKED)
+        for check in on.pages("task_runs/filter", flow_runs={"id": {"any_": ids[n : n + _RUNS_ASKED]}}, sort="ID_DESC")
+    ]
+
+
+class Round(NamedTuple):
+    """One monitor's, in one run. `late`: seconds from the run's time to the monitor's first check; None: it had none.
+    `state` is the run's, `up`: it has ended as up, with all checks of this monitor."""
+
+    late: float | None
+    up: bool
+    state: str
+
+
+def rounds_of(runs: Sequence[dict[str, Any]], checks: Sequence[dict[str, Any]]) -> list[Round]:
+    """What became of each monitor's round in these runs, by the task runs of its checks."""
+    by_monitor: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for check in checks:
+        service, said, _ = check["name"].partition(": ")
+        by_monitor[check["flow_run_id"], service if said else ""].append(check)
+    rounds = []
+    for run in runs:
+        services, state, due = run["parameters"]["service"], run["state"]["name"], _seconds(run["expected_start_time"])
+        for service in services if isinstance(services, list) and len(services) > 1 else [""]:
+            its = by_monitor[run["id"], service]
+            began = [_seconds(check["start_time"]) for check in its if check["start_time"]]
+            passed = sum(check["state"]["type"] == "COMPLETED" for check in its)
+            rounds.append(Round(min(began) - due if began else None, state == UP and passed == CHECKS, state))
+    return rounds
+
+
+def how_it_went(rounds: Sequence[Round], due: float) -> dict[str, Any]:
+    """Of the rounds whose time was in the measured minutes: how late they began, and how many were missed of those that
     were due. A round that another one overlapped, or that was entered and left, is missed too."""
-    started = [run for run in rounds if run["start_time"]]
-    states = Counter(run["state"]["name"] for run in rounds)
-    late = [_seconds(run["start_time"]) - _seconds(run["expected_start_time"]) for run in started]
-    up = states[UP]
+    late = [each.late for each in rounds if each.late is not None]
+    up = sum(each.up for each in rounds)
     return {
         "due": round(due),
         "rounds": len(rounds),
         "up": up,
         "missed": max(round(due) - up, 0),
-        "states": dict(states.most_common()),
+        "states": dict(Counter(each.state for each in rounds).most_common()),
         "late_s": percentiles(late),
         "late_by_more_than_10_s": sum(seconds > MOST_LATE for seconds in late),
-        "round_took_s": percentiles(run["total_run_time"] for run in started),
     }
 
 
@@ -168,24 +209,24 @@ def _service_file(number: int, endpoints: str) -> str:
     return json.dumps(file)
 
 
-def _deployments(on: Stage, monitors: int) -> list[str]:
-    """The ids of production's own and of as many more as it takes: no more than MOST monitors in each."""
+def _deployments(on: Stage, schedules: int) -> list[str]:
+    """The ids of production's own and of as many more as it takes: no more than MOST schedules in each."""
     first = on.deployment("synthetic")
     where = {"work_pool_name": first["work_pool_name"], "work_queue_name": first["work_queue_name"]}
-    more = range(2, -(-monitors // MOST) + 1)
+    more = range(2, -(-schedules // MOST) + 1)
     return [first["id"], *(on.like(first, f"production-{n}", **where) for n in more)]
 
 
-def _schedule(on: Stage, deployments: list[str], monitors: int) -> None:
-    """Each monitor its schedule, as prefect.yaml would have it."""
+def _schedule(on: Stage, deployments: list[str], groups: list[list[str]]) -> None:
+    """Each group of monitors its schedule, as prefect.yaml would have it."""
     schedules = [
         {
-            "schedule": {"cron": cron(_name(n), EVERY), "timezone": "UTC"},
-            "parameters": {"service": _name(n)},
-            "slug": _name(n),
+            "schedule": {"cron": cron(names[0], EVERY), "timezone": "UTC"},
+            "parameters": {"service": names if len(names) > 1 else names[0]},
+            "slug": names[0],
             "active": True,
         }
-        for n in range(monitors)
+        for names in groups
     ]
     for n, deployment in enumerate(deployments):
         on.send("POST", f"deployments/{deployment}/schedules", schedules[n * MOST : (n + 1) * MOST])
@@ -231,6 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="bench.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--monitors", type=int, default=usual.monitors)
+    parser.add_argument(
+        "--together", type=int, default=usual.together, help="monitors of one schedule; 1: each its own"
+    )
     parser.add_argument("--minutes", type=int, default=usual.minutes)
     parser.add_argument(
         "--settle", type=float, default=usual.settle, help="seconds before the first minute that counts"
@@ -241,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which(EXPORTER) is None:
         print(f"{EXPORTER} is not on the PATH", file=sys.stderr)
         return 2
-    plan = Plan(given.monitors, given.minutes, given.settle, tuple(given.set))
+    plan = Plan(given.monitors, given.minutes, given.together, given.settle, tuple(given.set))
     result = measured(lambda keep: measure(plan, keep), as_json(given.out))
     if result is None:
         return 1

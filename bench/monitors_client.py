@@ -83,7 +83,7 @@ async def bare(service: Service, client: PrefectClient | None) -> int:
 async def documents(service: Service, client: PrefectClient | None) -> int:
     """A whole round, up to the alerts; how many checks passed."""
     assert client is not None
-    now, run, key = time.time(), f"round {time.time()}", turn_key(service.service, "")
+    now, run, key = time.time(), f"round {time.time()}", turn_key([service.service], "")
     if not (await take_turn(client, key, run, now)).ours:
         raise RuntimeError(f"{service.service} is another's")
     async with (

@@ -11,6 +11,9 @@ import hashlib
 import re
 
 HOUR = 3600
+SIDE_BY_SIDE, APART = 5, 2.0
+"""Of the services of one schedule, so many rounds begin at once, and the next ones so many seconds later: all at once
+would measure how long they wait for each other."""
 _FIELD = re.compile(r"(\*|\d+(?:-\d+)?)(?:/(\d+))?")
 
 
@@ -36,6 +39,11 @@ def cron(service: str, every: float, location: str = "") -> str:
     step = int(every) // 60
     minutes = "*" if step == 1 else f"{minute}" if step == 60 else f"{minute}-59/{step}"
     return f"{minutes} * * * * {second}"
+
+
+def begins_after(position: int) -> float:
+    """Seconds from the start of a run to the round of its service at this position, from 0."""
+    return position // SIDE_BY_SIDE * APART
 
 
 def starts(line: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import get_run_logger
@@ -11,23 +12,24 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from firstwatch.monitor import Health
-from firstwatch.report.round import RoundReport, headline, health_of, round_markdown, sentence
-from firstwatch.report.text import plain
+from firstwatch.report.round import RoundReport, headline, health_of, round_markdown, sentence, worst
+from firstwatch.report.text import count, plain
 from tasks import metrics, store, watchdog
 from tasks.deliver import deliver_outbox
 from tasks.monitor import Monitor
 from tasks.report import artifact_key, publish_markdown
-from tasks.run import unharmed
+from tasks.run import NotVerifiable, unharmed
 from tasks.samples import samples_of
 from tasks.secrets import load_secret
 
 AT_REST = 300.0  # seconds in which one of the rounds that found nothing new brings the page up to date
 NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
+_HEALTHS = {name: health for health, name in NAMES.items()}
 
 
 async def tell(monitor: Monitor) -> None:
     """Deliver what people are yet to be told. What cannot be delivered now waits for the next round."""
-    async with unharmed("people could not be told; the next round tries again"):
+    async with unharmed(f"{monitor.service.service}: people could not be told; the next round tries again"):
         assert monitor.client is not None
         monitor.deliveries = await deliver_outbox(
             monitor.client,
@@ -46,11 +48,11 @@ async def publish(monitor: Monitor) -> None:
     has a page of its own; the others bring the last one up to date, or there would be one a minute; and where nothing
     has happened, only one every AT_REST seconds does."""
     if not _is_at_rest(monitor):
-        async with unharmed("the monitor's page was not published"):
+        async with unharmed(f"{monitor.service.service}: the monitor's page was not published"):
             await _publish_page(monitor)
     settings = monitor.synthetic.metrics
     if settings.pushgateway:
-        async with unharmed("its metrics were not pushed"):
+        async with unharmed(f"{monitor.service.service}: its metrics were not pushed"):
             problem = await metrics.push(
                 samples_of(monitor.service, monitor.location, monitor.place, monitor.alerts),
                 settings.pushgateway,
@@ -66,10 +68,10 @@ async def say_alive(monitor: Monitor) -> None:
     """For those who watch the watcher: the server's own watchdog, and a dead-man switch outside."""
     assert monitor.client is not None
     service, location, health = monitor.service.service, monitor.location, health_of(monitor.seen)
-    async with unharmed("the server's watchdog was not told that this round has ended"):
+    async with unharmed(f"{monitor.service.service}: the server's watchdog was not told that this round has ended"):
         await watchdog.round_ended(monitor.client, service, location, health, monitor.clock())
     if monitor.service.alerts.ping:
-        async with unharmed("the dead-man switch was not asked"):
+        async with unharmed(f"{monitor.service.service}: the dead-man switch was not asked"):
             if problem := await watchdog.ping(await load_secret(monitor.service.alerts.ping)):
                 monitor.logger.warning("%s", problem)
 
@@ -77,7 +79,27 @@ async def say_alive(monitor: Monitor) -> None:
 def ended(monitor: Monitor) -> State[None]:
     """The state that the run ends in: Completed(Up), Completed(Degraded), Failed(Down), Failed(Unknown)."""
     health = health_of(monitor.seen)
-    message = plain(monitor.redactor.text(sentence(monitor.seen, monitor.place.lateness)), 3000)
+    return _state(health, plain(monitor.redactor.text(sentence(monitor.seen, monitor.place.lateness)), 3000))
+
+
+def ended_together(states: Mapping[str, State[None]]) -> State[None]:
+    """The state of a run that took the rounds of several services, by name: the worst of theirs, and what each says
+    that is not up. Of one alone: its own."""
+    if len(states) == 1:
+        return next(iter(states.values()))
+    healths = {name: _HEALTHS.get(state.name or "", Health.UNKNOWN) for name, state in states.items()}
+    not_up = [name for name, health in healths.items() if health is not Health.UP]
+    up = f"{len(states) - len(not_up)} of {count(len(states), 'service')} up"
+    said = (f"{name}: {states[name].name}: {states[name].message}" for name in not_up)
+    return _state(worst(healths.values()), plain("; ".join([up, *said]), 3000))
+
+
+def unknown(problem: NotVerifiable) -> State[None]:
+    """The state of a round that could not be taken."""
+    return Failed(name=NAMES[Health.UNKNOWN], message=plain(f"Nothing could be monitored: {problem}", 3000))
+
+
+def _state(health: Health, message: str) -> State[None]:
     well = health in (Health.UP, Health.DEGRADED)
     return Completed(name=NAMES[health], message=message) if well else Failed(name=NAMES[health], message=message)
 

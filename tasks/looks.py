@@ -124,17 +124,23 @@ class Plainly:
         return await take()
 
 
+@dataclass(frozen=True, slots=True)
 class AsTaskRuns:
-    """Each check and each step is a task run, named as people read it, with its retries and what it found."""
+    """Each check and each step is a task run, named as people read it, with its retries and what it found.
+
+    `before`: what their names begin with, where the flow run has those of several services.
+    """
+
+    before: str = ""
 
     async def check(self, look: Look) -> Probe:
-        task_run: Any = _with_retries(look.retries, look.delay)(look, look.name, return_state=True)
+        task_run: Any = _with_retries(look.retries, look.delay)(look, self.before + look.name, return_state=True)
         await task_run
         return look.result
 
     async def step(self, name: str, take: Callable[[], Awaitable[Attempt]]) -> Attempt:
         found: list[Attempt] = []
-        task_run: Any = _step(_Step(take, found), name, return_state=True)
+        task_run: Any = _step(_Step(take, found), self.before + name, return_state=True)
         state = await task_run
         if not found:
             await state.aresult()  # raises what stopped it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -32,37 +33,75 @@ class Overlapping(Exception):
     """The round before has not ended: this one is cancelled."""
 
 
-@asynccontextmanager
-async def open_monitor(service: str, location: str) -> AsyncIterator[Monitor]:
-    """A round of this flow run. `service` is a file in services/ (or FIRSTWATCH_SERVICES), or a path to one.
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a flow run knows of itself once it is its turn: it takes a round of each of its services, all of them
+    `planned` for one moment (Unix seconds). `overlapped`: runs that were cancelled so far, as it was not theirs."""
 
-    Raises NotVerifiable with all that is wrong, and Overlapping where another run is at it.
+    client: PrefectClient
+    location: str
+    run: str  # the flow run's id
+    process: int  # which of its processes this is
+    planned: float
+    started: float
+    restarted: bool  # an earlier process has died, or its end was not heard of
+    overlapped: int
+    several: bool = False  # services: their task runs' names say which of them they are of
+
+
+@asynccontextmanager
+async def open_shift(services: Sequence[Service], location: str) -> AsyncIterator[Shift]:
+    """The turn of this flow run at these services' monitors, for as long as this lasts.
+
+    Raises Overlapping where another run is at them, and NotVerifiable where this one has died too often.
     """
-    spec = monitored(service, location)
-    assert spec.synthetic is not None
     async with get_client() as client:
         flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
-        run, key, started = str(flow_run.id), turn_key(spec.service, location), time.time()
-        turn = await take_turn(client, key, run, started)
+        key, started = turn_key([service.service for service in services], location), time.time()
+        turn = await take_turn(client, key, str(flow_run.id), started)
         if not turn.ours:
             if (await _planned(client, flow_run))[1]:
-                async with unharmed("the next round does not say that this one's process died"):
-                    await leave_word(
-                        client, spec, location, run, "the process of a round died; another was at it since"
-                    )
-            times = f"{show_duration(spec.synthetic.time)} of the {show_duration(spec.synthetic.every)} between two"
-            raise Overlapping(
-                f"the round before has not ended; {turn.overlapped} cancelled in all. A round has {times} to look"
-            )
-        async with keeping_turn(client, key, run, time.time, gives_back=False):
+                await _leave_word(client, services, location, str(flow_run.id))
+            raise Overlapping(f"the round before has not ended; {turn.overlapped} cancelled in all. {_times(services)}")
+        async with keeping_turn(client, key, str(flow_run.id), time.time, gives_back=False):
             await _tag(client, flow_run, location)
             planned, restarted = await _planned(client, flow_run)
-            async with _monitor(spec, location, get_run_logger(), AsTaskRuns(), planned, started, client) as monitor:
-                monitor.run, monitor.process = run, flow_run.run_count
-                monitor.restarted, monitor.overlapped = restarted, turn.overlapped
-                yield monitor
+            yield Shift(
+                client=client,
+                location=location,
+                run=str(flow_run.id),
+                process=flow_run.run_count,
+                planned=planned,
+                started=started,
+                restarted=restarted,
+                overlapped=turn.overlapped,
+                several=len(services) > 1,
+            )
+
+
+@asynccontextmanager
+async def open_monitor(service: Service, shift: Shift) -> AsyncIterator[Monitor]:
+    """This flow run's round of one of its services."""
+    runner = AsTaskRuns(f"{service.service}: " if shift.several else "")
+    at, client = (shift.planned, shift.started), shift.client
+    async with _monitor(service, shift.location, get_run_logger(), runner, *at, client) as monitor:
+        monitor.run, monitor.process = shift.run, shift.process
+        monitor.restarted, monitor.overlapped = shift.restarted, shift.overlapped
+        yield monitor
+
+
+async def _leave_word(client: PrefectClient, services: Sequence[Service], location: str, run: str) -> None:
+    async with unharmed("the next round does not say that this one's process died"):
+        for service in services:
+            await leave_word(client, service, location, run, "the process of a round died; another was at it since")
+
+
+def _times(services: Sequence[Service]) -> str:
+    """How long a round may take, by the service that has least time."""
+    spec = min((each.synthetic for each in services if each.synthetic), key=lambda synthetic: synthetic.time)
+    return f"A round has {show_duration(spec.time)} of the {show_duration(spec.every)} between two to look"
 
 
 @asynccontextmanager
@@ -72,6 +111,20 @@ async def open_once(service: str, location: str, logger: Logger) -> AsyncIterato
     now = time.time()
     async with _monitor(spec, location, logger, Plainly(), now, now, None) as monitor:
         yield monitor
+
+
+def monitored_each(names: Sequence[str], location: str) -> tuple[list[Service], dict[str, NotVerifiable]]:
+    """The service files of these names, and what is wrong with those that cannot be monitored. Raises NotVerifiable
+    where there is no name."""
+    if not names:
+        raise NotVerifiable("the run names no service")
+    services, problems = [], {}
+    for name in names:
+        try:
+            services.append(monitored(name, location))
+        except NotVerifiable as problem:
+            problems[name] = problem
+    return services, problems
 
 
 def monitored(service: str, location: str) -> Service:

@@ -51,9 +51,9 @@ def place_key(service: str, location: str) -> str:
     return f"place {service} {location}".strip()
 
 
-def turn_key(service: str, location: str) -> str:
-    """Whose turn it is to look from there."""
-    return f"turn {service} {location}".strip()
+def turn_key(services: Sequence[str], location: str) -> str:
+    """Whose turn it is to look at all of these from there."""
+    return f"turn {' + '.join(sorted(services))} {location}".strip()
 
 
 def alerts_key(service: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firstwatch import slowness
@@ -38,9 +38,13 @@ class RoundReport:
 
 
 def health_of(seen: Sequence[Seen]) -> Health:
-    """The worst that was seen; nothing seen is UNKNOWN. That something is not known is worse than that something else
-    is slow: a round that ends as degraded would be taken for one in which all works."""
-    found = {each.health for each in seen}
+    """The worst that was seen."""
+    return worst([each.health for each in seen])
+
+
+def worst(found: Collection[Health]) -> Health:
+    """The worst of these; of none it is UNKNOWN. That something is not known is worse than that something else is slow:
+    a round that ends as degraded would be taken for one in which all works."""
     return next((health for health in _WORST if health in found), Health.UNKNOWN)
 
 

@@ -22,6 +22,8 @@ ENTRYPOINT, NAME = "flows/synthetic.py:synthetic", "production"
 MOST = 10
 """Schedules in one deployment. Prefect's server reads and checks all of them several times for each run of any, half a
 millisecond each at the best: with 500 in one, it starts hardly a run."""
+MOST_TOGETHER = 25
+"""Services in one schedule. Their rounds begin a few at a time, the last of so many after eight seconds."""
 
 TOP_KEYS = frozenset({"name", "prefect-version", "build", "push", "pull", "deployments"})
 DEPLOYMENT_KEYS = frozenset(
@@ -45,13 +47,18 @@ Found = Iterator[tuple[Node, str, str]]
 
 
 class Planned(NamedTuple):
-    """One schedule of the flow `synthetic`. `service` and `location` are its parameters, None where it has none."""
+    """One schedule of the flow `synthetic`. `services` and `location` are its parameters, as far as it has them."""
 
     node: Node
     keys: Mapping[str, Node]
-    service: str | None
+    services: tuple[str, ...]
     location: str
     deployment: str
+
+    @property
+    def who(self) -> str:
+        more = f" and {len(self.services) - 1} more" if len(self.services) > 1 else ""
+        return self.services[0] + more + (f" at {self.location}" if self.location else "")
 
     @property
     def cron(self) -> Node | None:
@@ -152,23 +159,40 @@ def _planned(deployment: Node) -> Iterator[Planned]:
     for node in _schedules_of(deployment):
         own = _keys(node)
         given = {**usual, **(_keys(own["parameters"]) if "parameters" in own else {})}
-        service = _text(given.get("service"))
-        name = PurePath(service).stem if service.endswith((".yaml", ".yml")) else service
-        yield Planned(node, own, name or None, _text(given.get("location")), _text(keys.get("name")))
+        service = given.get("service")
+        several = service.value if service is not None and isinstance(service.value, list) else [service]
+        names = tuple(_named(_text(each)) for each in several if _text(each))
+        yield Planned(node, own, names, _text(given.get("location")), _text(keys.get("name")))
+
+
+def _named(service: str) -> str:
+    """The name of a service file, which may be given as a path."""
+    return PurePath(service).stem if service.endswith((".yaml", ".yml")) else service
 
 
 def _one(item: Planned, services: Services) -> Found:
     """What is wrong with one schedule by itself."""
-    if item.service is None:
+    place = item.keys.get("parameters", item.node)
+    if not item.services:
         yield item.node, "a schedule of synthetic names no service", "parameters: {service: shop}"
-    elif item.service not in services.known:
-        place = item.keys.get("parameters", item.node)
-        yield place, f"there is no services/{item.service}.yaml", did_you_mean(item.service, services.known)
-    elif (service := services.known[item.service]) is not None:
-        yield from _fits(item, item.service, service)
+    if len(item.services) > MOST_TOGETHER:
+        told = f"{len(item.services)} services in one schedule: the last of them would begin late"
+        yield place, told, f"at most {MOST_TOGETHER} in one"
+    fitting: dict[str, float] = {}  # by name: how often it is looked at, in seconds
+    for n, name in enumerate(dict.fromkeys(item.services)):
+        if name not in services.known:
+            yield place, f"there is no services/{name}.yaml", did_you_mean(name, services.known)
+        elif (service := services.known[name]) is not None:
+            wrong = list(_fits(item, name, service, schedule.begins_after(n)))
+            yield from wrong
+            if service.synthetic is not None and not wrong:
+                fitting[name] = service.synthetic.every
+    if fitting:
+        yield from _in_time(item, fitting)
 
 
-def _fits(item: Planned, name: str, service: Service) -> Found:
+def _fits(item: Planned, name: str, service: Service, after: float) -> Found:
+    """`after`: seconds from the start of the run to the service's round."""
     place = item.keys.get("parameters", item.node)
     if service.synthetic is None:
         yield place, f"{name} has no `synthetic:` section", "add it, or take the schedule out"
@@ -179,15 +203,24 @@ def _fits(item: Planned, name: str, service: Service) -> Found:
         yield place, f"{name} has no location {item.location!r}", hint
     elif places and not item.location:
         yield place, f"the schedule of {name} names no location", f"one of {', '.join(places)}, a schedule each"
-    else:
-        yield from _in_time(item, name, service.synthetic.every)
+    elif after and service.synthetic.time + after >= service.synthetic.every:
+        takes, every = show_duration(service.synthetic.time), show_duration(service.synthetic.every)
+        told = f"the round of {name} begins {show_duration(after)} after the first, and may take {takes} of {every}"
+        yield place, told, "name it earlier in the list, or lower its synthetic.budget"
 
 
-def _in_time(item: Planned, name: str, every: float) -> Found:
-    right = schedule.cron(name, every, item.location)
-    hint, who = f'cron: "{right}"', name + (f" at {item.location}" if item.location else "")
+def _in_time(item: Planned, everies: Mapping[str, float]) -> Found:
+    """Whether the schedule starts when its services want it; the first one's name gives the second."""
+    name, every = next(iter(everies.items()))
+    for other, its in everies.items():
+        if its != every:
+            told = f"{other} is looked at every {show_duration(its)}, {name} every {show_duration(every)}"
+            yield item.keys.get("parameters", item.node), told, "a schedule has services of one interval: make two"
+            return
+    right = schedule.cron(item.services[0], every, item.location)
+    hint = f'cron: "{right}"'
     if item.cron is None:
-        yield item.node, f"the schedule of {who} has no cron line", hint
+        yield item.node, f"the schedule of {item.who} has no cron line", hint
         return
     line = _text(item.cron)
     if "{{" in line or schedule.starts(line) == schedule.starts(right):
@@ -195,24 +228,23 @@ def _in_time(item: Planned, name: str, every: float) -> Found:
     if schedule.interval(line) != every:
         yield item.cron, f"{line!r} is not every {show_duration(every)}, as {name} says", hint
     else:
-        told = f"{line!r} is not the second of {who}: monitors would bunch"
-        yield item.cron, told, hint
+        yield item.cron, f"{line!r} is not the second of {item.who}: monitors would bunch", hint
 
 
 def _twice(planned: list[Planned]) -> Found:
     seen: dict[tuple[str, str], Node] = {}
     for item in planned:
-        if item.service is None:
-            continue
-        first = seen.setdefault((item.service, item.location), item.node)
-        if first is not item.node:
-            who = item.service + (f" at {item.location}" if item.location else "")
-            yield item.node, f"{who} is scheduled twice, first on line {first.line}", "keep one of them"
+        for name in item.services:
+            if (first := seen.get((name, item.location))) is not None:
+                who = name + (f" at {item.location}" if item.location else "")
+                yield item.node, f"{who} is scheduled twice, first on line {first.line}", "keep one of them"
+            else:
+                seen[name, item.location] = item.node
 
 
 def _missing(tree: Node, monitors: list[Node], planned: list[Planned], services: Services) -> Found:
     """A location's schedule may stand in any deployment of the flow, a service's own in one of production's."""
-    there = {(p.service, p.location) for p in planned if p.location or _is_production(p.deployment)}
+    there = {(s, p.location) for p in planned for s in p.services if p.location or _is_production(p.deployment)}
     production = [node for node in monitors if _is_production(_text(_keys(node).get("name")))]
     for name in sorted(services.asked):
         service = services.known.get(name)

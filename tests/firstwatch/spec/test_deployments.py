@@ -26,10 +26,14 @@ HEAD = "service: shop\nbase_url: http://127.0.0.1:8000\nmetrics: {scrape: http:/
 CHECKS = "  checks: [{name: a, get: /, expect: [status == 200]}]\n"
 PLAIN = load_or_raise(HEAD, "f", {})
 SHOP = load_or_raise(f"{HEAD}synthetic:\n  every: 1m\n{CHECKS}", "f", {})
+LONG = load_or_raise(f"{HEAD}synthetic:\n  every: 1m\n  budget: 58s\n{CHECKS}", "f", {})
+SELDOM = load_or_raise(f"{HEAD}synthetic:\n  every: 5m\n{CHECKS}", "f", {})
 EVERYWHERE = load_or_raise(f"{HEAD}synthetic:\n  every: 5m\n  locations: [eu, us]\n{CHECKS}", "f", {})
 
 SYNTHETIC = "  - {name: production, entrypoint: flows/synthetic.py:synthetic, schedules: ["
 GOOD = pasted("shop", 60)
+TOGETHER = GOOD.replace("service: shop", "service: [shop, tea]")
+MANY = [f"s{n}" for n in range(25)]
 
 
 def said(text: str, asked: Mapping[str, Service | None], **others: Service | None) -> list[str]:
@@ -198,6 +202,54 @@ CASES: list[tuple[str, str, Mapping[str, Service | None], int, str, str]] = [
         "keep one",
     ),
     (
+        "not the second of the first",
+        scheduled(TOGETHER.replace(" 38", " 39")),
+        {"shop": SHOP, "tea": SHOP},
+        3,
+        "'* * * * * 39' is not the second of shop and 1 more: monitors would bunch",
+        'cron: "* * * * * 38"',
+    ),
+    (
+        "one of several without a file",
+        scheduled(TOGETHER.replace("tea", "ta")),
+        {"shop": SHOP},
+        3,
+        "there is no services/ta.yaml",
+        "known here: shop",
+    ),
+    (
+        "alone, and with others",
+        scheduled(TOGETHER, pasted("tea", 60)),
+        {"shop": SHOP, "tea": SHOP},
+        4,
+        "tea is scheduled twice, first on line 3",
+        "keep one",
+    ),
+    (
+        "of two intervals",
+        scheduled(TOGETHER),
+        {"shop": SHOP, "tea": SELDOM},
+        3,
+        "tea is looked at every 5m, shop every 1m",
+        "make two",
+    ),
+    (
+        "not in time in the second five",
+        scheduled(GOOD.replace("service: shop", f"service: [shop, {', '.join(MANY[:4])}, long]")),
+        {"shop": SHOP, **dict.fromkeys(MANY[:4], SHOP), "long": LONG},
+        3,
+        "the round of long begins 2s after the first, and may take 58s of 1m",
+        "earlier in the list",
+    ),
+    (
+        "too many in one schedule",
+        scheduled(GOOD.replace("service: shop", f"service: [{', '.join(['shop', *MANY])}]")),
+        {"shop": SHOP, **dict.fromkeys(MANY, SHOP)},
+        3,
+        "26 services in one schedule",
+        "at most 25",
+    ),
+    (
         "too many for one deployment",
         scheduled(*(pasted(f"s{n}", 60) for n in range(11))),
         {f"s{n}": SHOP for n in range(11)},
@@ -237,6 +289,16 @@ def test_many_monitors_have_several_deployments() -> None:
     first, second = (scheduled(*(pasted(name, 60) for name in part)) for part in (names[:10], names[10:]))
     both = first + second.removeprefix("deployments:\n").replace("name: production", "name: production-2")
     assert said(both, dict.fromkeys(names, SHOP)) == []
+
+
+def test_several_services_may_have_one_schedule() -> None:
+    assert said(scheduled(TOGETHER), {"shop": SHOP, "tea": SHOP}) == []
+    assert said(scheduled(GOOD.replace("service: shop", "service: [shop]")), {"shop": SHOP}) == []
+    files = scheduled(GOOD.replace("service: shop", "service: [services/shop.yaml, ./services/tea.yaml]"))
+    assert said(files, {"shop": SHOP, "tea": SHOP}) == []
+    both = pasted("shop", 300, "eu").replace("service: shop", "service: [shop, tea]")
+    there = scheduled(both, pasted("shop", 300, "us"), pasted("tea", 300, "us"))
+    assert said(there, {"shop": EVERYWHERE, "tea": EVERYWHERE}) == []
 
 
 def test_what_is_right_is_not_told() -> None:
