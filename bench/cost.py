@@ -1,12 +1,13 @@
 """Does the cost of windows grow in a straight line, from 10 at once to 1,000?
 
     python -m bench.cost [--sizes 10 30 100 300 1000]      measures, and writes bench/cost.json and bench/cost.svg
+    python -m bench.cost --of A.json B.json …              the same from results of bench.windows, measuring nothing
     python -m bench.cost --again                           draws what bench/cost.json has
 
 Each size is a run of bench.windows with a Prefect server, a database and a worker of its own. CPU is that of worker,
 server and database for all windows of a run, less what they take at rest; memory is the most that they held together.
 The line is fitted so that each size counts by its share; how far each point is off the line is told. All sizes start
-their windows at the same rate.
+their windows at the same rate. CPU time is counted by process, so that sizes may be measured side by side (`--of`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ def measure(sizes: Sequence[int], scale: float, settings: Sequence[str], patienc
         result["sizes"].append(point(windows.measure(plan)["firstwatch"]))
         keep(result | lines(result["sizes"]))
     return result | lines(result["sizes"])
+
+
+def taken_from(files: Sequence[Path]) -> dict[str, Any]:
+    """The same from results of bench.windows. Raises ValueError where they were not measured in the same way."""
+    found = [json.loads(file.read_text()) for file in files]
+    for key in ("machine", "window_s"):
+        if len(given := {each[key] for each in found}) > 1:
+            raise ValueError(f"they differ in {key}: {', '.join(map(str, sorted(given)))}")
+    sizes = sorted((point(each["firstwatch"]) for each in found), key=lambda size: float(size["windows"]))
+    first, settings = found[0], sorted({setting for each in found for setting in each["plan"]["settings"]})
+    result = {"machine": first["machine"], "scale": first["plan"]["scale"], "settings": settings, "sizes": sizes}
+    return result | lines(sizes)
 
 
 def point(phase: dict[str, Any]) -> dict[str, Any]:
@@ -83,11 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--patience", type=float, default=windows.Plan.patience, help="seconds beyond the windows' time"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="environment of all processes")
+    parser.add_argument("--of", type=Path, nargs="+", metavar="FILE", help="results of bench.windows: measure nothing")
     parser.add_argument("--again", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(arguments)
-    if given.again:
-        result = json.loads(given.out.read_text())
+    if given.again or given.of:
+        result = taken_from(given.of) if given.of else json.loads(given.out.read_text())
         write(given.out, result | lines(result["sizes"]))
         return 0
     found = measured(

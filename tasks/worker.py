@@ -298,8 +298,9 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
             attempt.logger.error("%s", attempt.crash, exc_info=problem)
         else:
             self._tell_environment(deployment)
-            self.metrics.started(flow.name, _late(run, datetime.now(UTC)))
-            await attempt.run(flow, self._shared, -_late(run, datetime.now(UTC)))
+            late = _late(run, datetime.now(UTC))
+            self.metrics.started(flow.name, late)
+            await attempt.run(flow, self._shared, -late)
             self._count(flow.name, attempt)
 
     def _count(self, flow: str, attempt: Attempt) -> None:

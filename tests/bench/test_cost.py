@@ -44,6 +44,26 @@ def test_what_was_measured_can_be_drawn_again(tmp_path: Path) -> None:
     assert out.with_suffix(".svg").read_text().startswith("<svg")
 
 
+def _result(windows: int, machine: str = "2 cores") -> dict[str, Any]:
+    each = {"server": 1.0, "worker": 0.5, "database": 0.25, "prometheus": 9.0}
+    phase = dict.fromkeys(cost._KEPT) | {"windows": windows, "cpu_s_a_window": each, "peak_mb": {"together": 400}}
+    return {"machine": machine, "window_s": 1800, "plan": {"scale": 1, "settings": ["A=1"]}, "firstwatch": phase}
+
+
+def test_sizes_that_were_measured_side_by_side_are_put_together(tmp_path: Path) -> None:
+    files = [tmp_path / f"{size}.json" for size in (100, 10)]
+    for file in files:
+        file.write_text(json.dumps(_result(int(file.stem))))
+    out = tmp_path / "cost.json"
+    assert cost.main(["--of", *map(str, files), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(size["windows"], size["cpu_s"]) for size in found["sizes"]] == [(10, 17.5), (100, 175)]
+    assert found["lines"]["s"]["each"] == pytest.approx(1.75) and found["settings"] == ["A=1"]
+    files[0].write_text(json.dumps(_result(100, "64 cores")))
+    with pytest.raises(ValueError, match="they differ in machine: 2 cores, 64 cores"):
+        cost.taken_from(files)
+
+
 @pytest.mark.bench
 @pytest.mark.timeout(900)
 def test_two_small_sizes(tmp_path: Path) -> None:
