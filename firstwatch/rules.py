@@ -6,16 +6,22 @@ Whatever is in doubt is refused. Nothing but a declared sandbox lifts the paymen
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from firstwatch.hosts import to_ascii
+from firstwatch.request_text import (
+    decoded,
+    has_card_number,
+    is_graphql_mutation,
+    is_payment_host,
+    is_payment_path,
+    texts_of,
+    unquoted,
+)
 from firstwatch.spec.models import Rules
 from firstwatch.spec.synthetic import SAVED
 
@@ -37,17 +43,6 @@ RESERVED_HEADERS: frozenset[str] = frozenset(
 KEPT_ACROSS_HOSTS = frozenset({"accept", "accept-language", "accept-encoding"})
 """What still goes along when a redirect leads to another host: nothing that could be a credential."""
 
-_PAYMENT_WORDS = frozenset(
-    {
-        "pay", "pays", "payment", "payments", "charge", "charges", "checkout", "checkouts", "refund", "refunds",
-        "payout", "payouts", "transfer", "transfers", "billing", "purchase", "purchases",
-        "withdraw", "withdrawal", "withdrawals", "donate", "donation", "donations",
-    }
-)  # fmt: skip
-_PAYMENT_HOSTS = (
-    "stripe.com", "paypal.com", "braintreegateway.com", "braintree-api.com", "adyen.com", "adyenpayments.com",
-    "squareup.com", "klarna.com", "mollie.com", "checkout.com", "worldpay.com", "authorize.net", "razorpay.com",
-)  # fmt: skip
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
@@ -104,7 +99,7 @@ def judge_request(
     if not sandbox:
         if is_payment_path(path):
             return Refused(f"{path} is a payment path; it is asked only under rules.sandbox")
-        if any(has_card_number(text) for text in _texts(parts, headers, body)):
+        if any(has_card_number(text) for text in texts_of(parts.path, parts.query, headers, body)):
             return Refused("the request carries a card number; that is sent only under rules.sandbox")
     if is_graphql_mutation(body) or is_graphql_mutation(parts.query):
         return Refused("the request is a GraphQL mutation; those are not sent to production")
@@ -201,29 +196,8 @@ def _is_as_listed(listed: str, asked: str) -> bool:
 def _is_one_segment(segment: str) -> bool:
     """Is this one segment of a path, whoever reads it and however often it is decoded; and never empty, `..`, a query,
     a parameter (`;`) or a verb (`:`)? Letters, digits and a few signs are; what is in doubt is not."""
-    text = unicodedata.normalize("NFKC", _unquoted(segment))
+    text = unicodedata.normalize("NFKC", unquoted(segment))
     return text.strip(".") != "" and all(c.isalnum() or c in "-._~@+=," for c in text)
-
-
-def is_payment_path(path: str) -> bool:
-    """Does a segment of the path speak of payments, however it is written (case, %-encoding, `//`, `..`, camelCase)?"""
-    for run in re.findall(r"[A-Za-z]+", _decoded(path)):
-        words = {run.lower(), *(w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", run))}
-        if words & _PAYMENT_WORDS:
-            return True
-    return False
-
-
-def _decoded(path: str) -> str:
-    """Percent-encoding undone, look-alike letters folded, control characters dropped."""
-    return "".join(c for c in unicodedata.normalize("NFKC", _unquoted(path)) if c.isprintable())
-
-
-def _unquoted(path: str) -> str:
-    """Percent-encoding undone until nothing is left of it."""
-    while (once := unquote(path)) != path:
-        path = once
-    return path
 
 
 def _quoted(path: str) -> str:
@@ -269,7 +243,7 @@ def _host_refusal(parts: SplitResult, base: SplitResult, rules: Rules) -> str | 
         return None
     shown = f"[{host}]" if ":" in host else host
     shown = shown if port == _DEFAULT_PORT[parts.scheme.lower()] else f"{shown}:{port}"
-    if is_payment_path(host) or any(host == known or host.endswith(f".{known}") for known in _PAYMENT_HOSTS):
+    if is_payment_host(host):
         return f"the host {shown} takes payments"
     if not any(_is_host(entry, host, port, parts.scheme.lower()) for entry in rules.hosts):
         return f"the host {shown} is neither that of base_url nor listed under rules.hosts"
@@ -299,7 +273,7 @@ def _sandbox(
     sandbox = rules.sandbox
     if sandbox is None or _authority(parts) != _authority(base):
         return {}
-    path = _decoded(parts.path)
+    path = decoded(parts.path)
     if ".." in path or "//" in path or "\\" in path or path != unicodedata.normalize("NFC", unquote(parts.path)):
         return {}  # it could leave the sandbox on the way
     path = path.removeprefix(_prefix(parts, base))
@@ -309,109 +283,3 @@ def _sandbox(
         if name.lower() == sandbox.header.lower() and value != sandbox.value:
             return Refused(f"the sandbox is asked with {sandbox.header}: {sandbox.value}, not {value!r}")
     return {sandbox.header: sandbox.value}
-
-
-# ── what a request carries ───────────────────────────────────────────────────────────────────────────────────
-
-
-_CARD = re.compile(r"(?<![0-9A-Za-z_])(?<![0-9]\.)[0-9]{3,19}(?:[ \u00a0\-\u2010-\u2015][0-9]{3,19})*(?![0-9A-Za-z_])")
-
-
-def has_card_number(text: str) -> bool:
-    """Is there a payment card's number in the text: 13–19 digits, plain or in groups, with Luhn's check digit right?
-
-    It starts with 2–6, which tells cards of the payment networks (ISO/IEC 7812) from times in milliseconds.
-    """
-    for run in _CARD.findall(text):
-        groups = re.findall(r"[0-9]+", run)
-        for start in range(len(groups)):
-            digits = ""
-            for group in groups[start:]:
-                digits += group
-                if len(digits) > 19:
-                    break
-                if len(digits) >= 13 and digits[0] in "23456" and _luhn(digits):
-                    return True
-    return False
-
-
-def _luhn(digits: str) -> bool:
-    doubled = (sum(divmod(2 * int(d), 10)) for d in digits[-2::-2])
-    return (sum(int(d) for d in digits[-1::-2]) + sum(doubled)) % 10 == 0
-
-
-_STRINGS_AND_COMMENTS = re.compile(r'"""(?:\\"""|.)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n\r]*', re.DOTALL)
-_MUTATION = re.compile(r"(?:^|\})[\s,\ufeff]*mutation\b[^{}]*\{")
-
-
-def is_graphql_mutation(body: str | bytes | None) -> bool:
-    """Does the body (JSON, a form or plain GraphQL) or query string hold a GraphQL document with a mutation in it?"""
-    return any(_MUTATION.search(_STRINGS_AND_COMMENTS.sub(" ", text)) for text in _body_texts(body))
-
-
-def _texts(parts: SplitResult, headers: Mapping[str, str], body: str | bytes | None) -> Iterator[str]:
-    yield _decoded(parts.path)
-    yield from _body_texts(parts.query)
-    yield from headers.values()
-    yield from _body_texts(body)
-
-
-def _body_texts(body: str | bytes | None) -> Iterator[str]:
-    """Every text that the other side may read out of a body: JSON's strings and numbers, a form's values, or all."""
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
-    if not text:
-        return
-    try:
-        yield from _leaves(json.loads(text, parse_int=str, parse_float=str))
-    except (ValueError, RecursionError):
-        yield text
-        yield from (unquote_plus(piece.partition("=")[2]) for piece in text.split("&"))
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from value
-        yield from _all_leaves(value.values())
-    elif isinstance(value, list):
-        yield from _all_leaves(value)
-
-
-def _all_leaves(values: Iterable[Any]) -> Iterator[str]:
-    for value in values:
-        yield from _leaves(value)
-
-
-# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-_METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-def is_local_address(ip: str) -> bool:
-    """Is this an address of this machine or of a private network? Raises ValueError if it is no address."""
-    return not _plain(ip).is_global
-
-
-def is_forbidden_address(ip: str, base_is_local: bool) -> bool:
-    """May a host name not lead there? Link-local, metadata, multicast and unspecified addresses never; private and
-    loopback ones only if the service itself lives there (`base_is_local`). Raises ValueError if it is no address.
-    """
-    address = _plain(ip)
-    if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
-        return True
-    if not address.is_loopback and address.is_reserved:  # ::1 lies in a reserved range, and is loopback all the same
-        return True
-    return not address.is_global and not base_is_local
-
-
-def _plain(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that is really reached: an IPv4 one wrapped in IPv6 (mapped, 6to4, NAT64) is unwrapped."""
-    address = ipaddress.ip_address(ip.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        return address.ipv4_mapped or address.sixtofour or address
-    return address

@@ -19,7 +19,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from firstwatch import rules
+from firstwatch import addresses
 from firstwatch.answer import Way
 from firstwatch.model import Phases
 
@@ -156,8 +156,8 @@ class Resolver:
             return self._allowed[host, port][1]
         found = await self._look_up(host, port)
         if self._base_is_local is None:
-            self._base_is_local = any(map(rules.is_local_address, await self._look_up(*self._base)))
-        allowed = [address for address in found if not rules.is_forbidden_address(address, self._base_is_local)]
+            self._base_is_local = any(map(addresses.is_local_address, await self._look_up(*self._base)))
+        allowed = [address for address in found if not addresses.is_forbidden_address(address, self._base_is_local)]
         if not allowed:
             raise AddressRefused(f"{host} leads to {found[0]}, an inside address that is not asked")
         self._allowed[host, port] = time.monotonic() + _ADDRESSES_HOLD, allowed

@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from firstwatch.request_text import is_graphql_mutation, is_payment_path
 from firstwatch.rules import (
     READS,
     RESERVED_HEADERS,
     Allowed,
     Refused,
-    has_card_number,
     headers_for_hop,
-    is_forbidden_address,
-    is_graphql_mutation,
     is_listed,
-    is_local_address,
-    is_payment_path,
     judge_redirect,
     judge_request,
     same_host,
@@ -225,31 +219,6 @@ def test_nothing_slips_out_of_the_sandbox(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "378282246310005", "3782 822463 10005",
-     "card=5555555555554444.", '"6011111111111117"', "4111 1111 1111 1111 123", "30569309025904"],
-)  # fmt: skip
-def test_card_numbers_are_found(text: str) -> None:
-    assert has_card_number(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["4111111111111112", "1795344627837", "0.4111111111111111", "a4111111111111111", "41111111111111111111111",
-     "2026-11-22 10:11:12", "00-4111111111111111aaaa-01", ""],
-)  # fmt: skip
-def test_other_numbers_are_not(text: str) -> None:
-    assert not has_card_number(text)
-
-
-@given(st.integers(min_value=10**11, max_value=10**17 - 1), st.sampled_from("23456"))
-def test_every_number_with_luhns_digit_is_found_and_no_neighbour(middle: int, first: str) -> None:
-    number = f"{first}{middle}"
-    valid = [digit for digit in "0123456789" if has_card_number(number + digit)]
-    assert len(valid) == 1
-
-
-@pytest.mark.parametrize(
     ("path", "headers", "body"),
     [
         ("/auth/token?pan=4111+1111+1111+1111", {}, None),
@@ -336,33 +305,3 @@ def test_credentials_stay_with_their_host() -> None:
     assert headers_for_hop(headers, f"{BASE}/a", "https://cdn.example.com/b") == {"Accept": "text/html"}
     assert headers_for_hop(headers, "http://shop/a", "https://shop/a") == {"Accept": "text/html"}
     assert not same_host("https://shop/", "https://shop:444/")
-
-
-# ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    "ip",
-    ["169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1",
-     "255.255.255.255", "240.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::",
-     "fd00:ec2::254", "100.100.100.200"],
-)  # fmt: skip
-def test_some_addresses_are_never_asked(ip: str) -> None:
-    assert is_forbidden_address(ip, base_is_local=True)
-
-
-@pytest.mark.parametrize(
-    "ip",
-    ["127.0.0.1", "127.1.2.3", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "fd00::1",
-     "::ffff:10.0.0.1"],
-)  # fmt: skip
-def test_inside_addresses_are_asked_only_of_an_inside_service(ip: str) -> None:
-    assert is_local_address(ip)
-    assert is_forbidden_address(ip, base_is_local=False)
-    assert not is_forbidden_address(ip, base_is_local=True)
-
-
-@pytest.mark.parametrize("ip", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"])
-def test_outside_addresses_are_asked(ip: str) -> None:
-    assert not is_local_address(ip)
-    assert not is_forbidden_address(ip, base_is_local=False)
