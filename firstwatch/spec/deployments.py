@@ -150,7 +150,8 @@ def _schedules(tree: Node, services: Services) -> Found:
 def _too_many(schedules: list[Node]) -> Found:
     if len(schedules) > MOST:
         told = f"{len(schedules)} schedules in one deployment: the server reads all of them for each run"
-        yield schedules[MOST], told, f"at most {MOST} in one: put the others into deployments {NAME}-2, {NAME}-3, …"
+        hint = f"name several services in one schedule, or put those after {MOST} into deployments {NAME}-2, …"
+        yield schedules[MOST], told, hint
 
 
 def _planned(deployment: Node) -> Iterator[Planned]:
