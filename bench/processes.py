@@ -67,7 +67,7 @@ class Meter:
     `together` names those whose memory is also added up at each look.
     """
 
-    def __init__(self, roots: Mapping[str, int], together: Iterable[str] = (), every: float = 1.0) -> None:
+    def __init__(self, roots: Mapping[str, int], together: Iterable[str] = (), every: float = 5.0) -> None:
         self._roots, self._together, self._every = dict(roots), set(together), every
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="meter", daemon=True)

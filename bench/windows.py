@@ -9,7 +9,7 @@ the scrapes and the requests that are counted; not the smoke test, nor heartbeat
 is `scale` times that of the real thing. Prometheus has the two windows before the deploy, as each look reads them.
 
 CI asks for the runs one after the other, over `--spread` seconds. Some releases are bad from two fifths of their window
-on. CPU and memory (proportional set size, looked at every second) are those of whole process families. Meanwhile a few
+on. CPU and memory (proportional set size, looked at every 5 s) are those of whole process families. Meanwhile a few
 windows of the same deployment (`--process`) run on a pool of type `process`, whose worker's family is counted apart.
 """
 

@@ -6,6 +6,7 @@ The looks and their judgements are firstwatch.timeline's; here they meet the clo
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,7 @@ from tasks.report import WindowProgress
 from tasks.sources import Source
 
 _KEEP_EVERY, _KEEP_SELDOM = 60.0, 600.0  # seconds
+MEET = 0.25  # seconds: windows look at whole multiples of it, so that those of one source ask together
 NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
 _NOT_JUDGED = "was not judged"
@@ -162,6 +164,9 @@ class Window:
         return failed and self.clock() >= self._measured_at + look_every(self.service.window)
 
     async def sleep_until(self, moment: float) -> None:
+        """Until then, or until the next MEET after it, if that is yet to come."""
+        if moment > self.clock():
+            moment = math.ceil(moment / MEET) * MEET
         while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
             await asyncio.sleep(min(left, NAP))
 

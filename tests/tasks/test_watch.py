@@ -59,6 +59,27 @@ async def watch(prometheus: Metered, version: str) -> None:
     await watches()
 
 
+def test_looks_of_all_windows_meet_at_the_same_moments_and_what_is_due_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release, file = Release("watched", "v", 1000.1), service("http://127.0.0.1:9")
+    now = [1000.1]
+
+    async def tick(seconds: float) -> None:
+        now[0] += seconds
+
+    async def slept_until(moment: float) -> float:
+        window = Window(file, release, None, None, None, lambda: now[0])  # type: ignore[arg-type]  # it only sleeps
+        await window.sleep_until(moment)
+        return now[0]
+
+    async def main() -> list[float]:
+        return [await slept_until(moment) for moment in (900.0, 1000.1, 1012.3, 1030.0)]
+
+    monkeypatch.setattr("tasks.watch.asyncio.sleep", tick)
+    assert asyncio.run(main()) == pytest.approx([1000.1, 1000.1, 1012.5, 1030.0])
+
+
 def written(asked: list[str]) -> list[str]:
     return [question for question in asked if question in ("POST /artifacts/", "PATCH /artifacts/…")]
 
