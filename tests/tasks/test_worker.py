@@ -5,6 +5,7 @@ All runs are started at once, and each test waits for its own.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import sys
@@ -16,11 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from demo.postgres import postgres
 from demo.stack import Stack
 from tasks.orphans import RELEASE, VOUCHED_FOR
 from tasks.setup import MONITORS_QUEUE
+from tasks.worker import FirstwatchWorker
 from tests.support.pool import Pool, Worker
 
 MANY = 20
@@ -326,3 +329,32 @@ def _crashed(pool: Pool) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def test_a_worker_whose_runs_are_blocked_is_not_heard_until_they_go_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat would vouch for all of them; without it, others take them up."""
+    monkeypatch.setattr("tasks.worker.DEAF", 1.0)
+    monkeypatch.setattr("tasks.worker._collect_seldom", lambda: None)  # this process is pytest's
+
+    def heard() -> str:
+        (worker,) = [each for each in pool.post(f"work_pools/{pool.name}/workers/filter") if each["name"] == "blocked"]
+        return str(worker["last_heartbeat_time"])
+
+    async def beats() -> list[str]:
+        async with FirstwatchWorker(work_pool_name=pool.name, name="blocked", create_pool_if_not_found=False) as worker:
+            times = []
+            await worker.sync_with_backend()
+            times.append(heard())
+            worker._runs.loop.call_soon_threadsafe(time.sleep, 6)
+            await asyncio.sleep(3)
+            await worker.sync_with_backend()
+            times.append(heard())
+            await asyncio.sleep(5)
+            await worker.sync_with_backend()
+            return [*times, heard()]
+
+    with temporary_settings({PREFECT_API_URL: pool.stack.api_url}):
+        before, blocked, after = asyncio.run(beats())
+    assert before == blocked < after
