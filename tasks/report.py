@@ -6,6 +6,7 @@ Publishing never changes a verdict: what cannot be published is tried again, the
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,10 @@ from firstwatch.spec import Service
 from tasks.access import access_to
 
 MAX_REQUESTS = 1000  # rows of the request table
-_PATIENCE = 10.0  # seconds for Prefect's server to take a progress update
+_PATIENCE = 3.0  # seconds for Prefect's server to take a progress update: a look waits for it
+_AFTER_FAILURE = (
+    60.0  # seconds until a server that did not is asked again: of a thousand windows, each would at each look
+)
 AT_REST = 300.0  # seconds between two updates of a progress artifact of which nothing but the time is new
 
 
@@ -131,22 +135,28 @@ async def _published(publish: Any, key: str, content: Any, description: str) -> 
 
 class WindowProgress:
     """The progress artifact `window-<slug>`: how far the window is, and what it waits for. Picked up again after a
-    restart of the same flow run. A failed update is made good by the next one."""
+    restart of the same flow run. A failed update is made good by a later one."""
 
     def __init__(self, release: Release, redactor: Redactor):
         self._key = f"window-{release.slug}"
         self._redactor = redactor
         self._artifact: UUID | None = None
         self._shown: tuple[str, float] | None = None  # what, and when
+        self._failed_at = -math.inf
 
     async def keep_up(self, fraction: float, text: str, now: float, *, about: str) -> None:
         """Update it if there is something else to read than the last time, or AT_REST seconds have passed by `now`
         (Unix seconds). `about` is what there is to read, without the time. An update at each look would cost Prefect's
         server more than all else that a window does."""
         shown = self._shown
+        if 0 <= now - self._failed_at < _AFTER_FAILURE:
+            return
         if shown is not None and shown[0] == about and 0 <= now - shown[1] < AT_REST:
             return
-        self._shown = (about, now) if await self.update(fraction, text) else None
+        if await self.update(fraction, text):
+            self._shown = (about, now)
+        else:
+            self._shown, self._failed_at = None, now
 
     async def update(self, fraction: float, text: str) -> bool:
         """`fraction` (0..1) of the window is over; `text` says what it waits for. False: Prefect did not take it."""

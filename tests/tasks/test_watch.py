@@ -130,3 +130,27 @@ def test_the_same_text_is_written_again_after_a_while_and_another_one_at_once(pr
 
     with counted(prefect_api) as asked:
         assert asyncio.run(numbers(asked)) == [1, 1, 2, 2, 3]
+
+
+def test_a_server_that_does_not_take_it_is_left_alone_for_a_minute(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, asked = Release("watched", "busy", DEPLOYED), 0
+
+    async def hangs(*_: Any, **__: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("tasks.report._PATIENCE", 0.1)
+    monkeypatch.setattr("tasks.report.acreate_progress_artifact", hangs)
+
+    @flow(name="busy", persist_result=False)
+    async def keeps_up() -> list[int]:
+        progress, tried = WindowProgress(release, Redactor()), []
+        for about, now in (("a", 0.0), ("a", 15.0), ("b", 59.0), ("b", 60.0), ("b", 75.0), ("b", 121.0)):
+            await progress.keep_up(0.5, about, now, about=about)
+            tried.append(asked)
+        return tried
+
+    assert asyncio.run(keeps_up()) == [1, 1, 1, 2, 2, 3]
