@@ -37,6 +37,7 @@ from tasks.probes import Probing
 from tasks.store import alerts_key, place_key
 
 _PLACE = TypeAdapter(Place)
+AT_REST = 300.0  # seconds for which good votes of a service whose alerts are at rest need not be written down
 _OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
 
 
@@ -222,7 +223,7 @@ class Monitor:
 
         def stepped(kept: Any) -> Any:
             book, known = read_book(kept, self.service.service), kept if isinstance(kept, dict) else {}
-            self.calm = _is_calm(book)
+            before, self.calm = book, _is_calm(book)
             judged = last_judged(known.get("slot"), known.get("every"), every, now)
             for slot in due(places, judged, slot_of(now, every)):
                 seen = joined(places, slot, policy.locations, policy.open.after.count)
@@ -233,11 +234,22 @@ class Monitor:
                 book, judged = replace(book, state=state, outbox=outbox.add(book.outbox, notices)), slot
             for part in book.unread:
                 self._note(f"The {part} of the alerts could not be read: begun anew. What was open may be told again.")
+            if self._may_wait(before, book, known, judged):
+                return kept
             return {**written(kept, book), "slot": judged, "every": every}
 
         kept = await store.change(self.client, alerts_key(self.service.service), stepped)
         self.book = read_book(kept, self.service.service)
         self.calm = self.calm and _is_calm(self.book)
+
+    def _may_wait(self, before: Book, after: Book, known: Mapping[str, Any], judged: int | None) -> bool:
+        """Whether what was judged need not be written down yet: all was well and is, and those slots may be judged once
+        more. Where several locations vote, one of them may yet bring another vote of theirs."""
+        slot, every = known.get("slot"), self.synthetic.every
+        if known.get("every") != every or not isinstance(slot, int) or judged is None or len(self._locations) > 1:
+            return False
+        quiet = _is_calm(before) and _is_calm(after) and alerting.at_rest(before.state, after.state)
+        return quiet and 0 <= (judged - slot) * every < AT_REST
 
     async def places(self) -> dict[str, Place]:
         """What every location knows; ours as it is now. Read once a round."""

@@ -9,6 +9,7 @@ from firstwatch.alerting.model import (
     Notice,
     NoticeKind,
     Part,
+    at_rest,
     packed,
     unpacked,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "NoticeKind",
     "Outbox",
     "Part",
+    "at_rest",
     "delivered",
     "packed",
     "step",

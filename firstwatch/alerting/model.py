@@ -99,6 +99,17 @@ class AlertState:
         return self.incident if self.incident is not None and self.incident.closed_at is None else None
 
 
+def at_rest(before: AlertState, after: AlertState) -> bool:
+    """Whether nothing is lost if `after` is never written down, and its rounds are applied again: only rows of good
+    votes have become longer, and times later."""
+    return _without_counts(before) == _without_counts(after)
+
+
+def _without_counts(state: AlertState) -> AlertState:
+    checks = {name: dataclasses.replace(check, at=0.0, row=min(check.row, 1)) for name, check in state.checks.items()}
+    return dataclasses.replace(state, checks=checks, rounds=())
+
+
 class NoticeKind(StrEnum):
     OPENED = "opened"
     REOPENED = "opened again"  # within the same incident

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from demo.slack import Slack
 from firstwatch.monitor import Health
 from firstwatch.report.round import RoundReport, round_markdown
-from tasks import heartbeats
+from tasks import heartbeats, store
 from tasks.accept import NothingToAccept, accept_check
 from tasks.samples import read_samples
 from tasks.turns import give_turn_back, take_turn
@@ -74,6 +74,28 @@ def test_a_round_that_dies_anywhere_is_taken_again_and_tells_once(
         assert day.last.alerts.checks["health"].results == "ddd"
 
     asyncio.run(work())
+
+
+def test_what_is_at_rest_is_written_down_now_and_then_and_news_at_once(prefect_api: str, shop: DemoShop) -> None:
+    async def written(day: Day, rounds: int) -> list[int]:
+        """Which version of the alerts there is after each round."""
+        found = []
+        for _ in range(rounds):
+            await day.round()
+            async with get_client() as client:
+                found.append((await store.see(client, store.alerts_key(day.file.service))).versions[0].number)
+        return found
+
+    async def main() -> None:
+        day = Day(monitored(shop, "at-rest"))
+        assert await written(day, 3) == [1, 2, 3], "the votes that open an alert are yet to be counted"
+        assert await written(day, 10) == [3, 3, 3, 3, 4, 4, 4, 4, 4, 5]
+        shop.faults(down=True)
+        assert await written(day, 3) == [6, 7, 8]
+        assert day.last is not None and day.last.alerts is not None
+        assert day.last.alerts.open_checks == ("health",)
+
+    asyncio.run(main())
 
 
 def test_two_rounds_at_once_tell_once(prefect_api: str, shop: DemoShop, slack: Slack) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import time
+from itertools import zip_longest
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstwatch.alerting import AlertState, NoticeKind, Outbox, packed, step, unpacked
+from firstwatch.alerting import AlertState, NoticeKind, Outbox, at_rest, delivered, packed, step, unpacked
 from firstwatch.alerting import outbox as box
 from firstwatch.alerting.model import Notice
 from firstwatch.monitor import Seen
@@ -60,6 +61,32 @@ def test_applying_a_round_twice_changes_nothing(policy: Alerts, course: list[dic
         now = START + MINUTE * i
         state, _ = step(state, policy, f"r{i}", results(letters, now), NEEDS, now)
         assert step(state, policy, f"r{i}", results(letters, now), NEEDS, now + 1) == (state, ())
+
+
+mostly_good = st.lists(st.sampled_from(["u", "uuuu", "uuuuuuu", "d", "s", "ddd", "?"]), max_size=20).map("".join)
+
+
+@settings(max_examples=400)
+@given(policies(), mostly_good, mostly_good, st.integers(1, 8))
+def test_good_rounds_that_were_not_written_down_and_are_applied_again_change_nothing_that_is_told(
+    policy: Alerts, a: str, b: str, longest: int
+) -> None:
+    """As a monitor leaves them: at most so many, of which only the last four are still known."""
+    course = [{"a": one, "b": other} for one, other in zip_longest(a, b, fillvalue="u")]
+    days, state, known = played(policy, course), AlertState("shop"), -1
+    needs, told = {"b": ("a",), "c": ("b",)}, []
+    for i in range(len(course)):
+        now, after, news = START + MINUTE * i, state, []
+        for slot in range(max(known + 1, i - 3), i + 1):
+            votes = results(course[slot], START + MINUTE * slot)
+            after, notices = step(after, policy, f"r{slot}", votes, needs, now)
+            for notice in notices:
+                after = delivered(after, notice, True, now)
+            news += notices
+        if news or i - known >= longest or not at_rest(state, after):
+            state, known = after, i
+        told += news
+    assert [(n.at, n.kind, n.checks) for n in told] == [(n.at, n.kind, n.checks) for n in days.notices]
 
 
 @given(policies(), rounds(), st.booleans())
