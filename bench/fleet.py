@@ -95,7 +95,7 @@ def _minutes(
     until = min(time.time(), since + plan.minutes * EVERY)
     spent, probes, peaks = per(meter.cpu(), before), exporter.probes - probes, meter.peaks()
     runs = _ended(on, deployments, since, until, 0.0 if broken_off else LAST_ROUNDS)
-    found = how_it_went(rounds_of(runs, _checks(on, runs)), plan.monitors * (until - since) / EVERY)
+    found = how_it_went(rounds_of(runs, _task_runs(on, runs)), plan.monitors * (until - since) / EVERY)
     checks, ours = max(found["up"] * CHECKS, 1), {name: spent[name] for name in OURS}
     each = {name: round(1000 * seconds / checks, 2) for name, seconds in ours.items()}
     idle = {name: 1000 * rest[name] * (until - since) / checks for name in ours}
@@ -135,39 +135,39 @@ def _ended(on: Stage, deployments: list[str], since: float, until: float, patien
         time.sleep(3)
 
 
-def _checks(on: Stage, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _task_runs(on: Stage, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The task runs of these runs."""
     ids = [run["id"] for run in runs]
     return [
-        check
+        each
         for n in range(0, len(ids), _RUNS_ASKED)
-        for check in on.pages("task_runs/filter", flow_runs={"id": {"any_": ids[n : n + _RUNS_ASKED]}}, sort="ID_DESC")
+        for each in on.pages("task_runs/filter", flow_runs={"id": {"any_": ids[n : n + _RUNS_ASKED]}}, sort="ID_DESC")
     ]
 
 
 class Round(NamedTuple):
-    """One monitor's, in one run. `late`: seconds from the run's time to the monitor's first check; None: it had none.
-    `state` is the run's, `up`: it has ended as up, with all checks of this monitor."""
+    """One monitor's, in one run. `late`: seconds from the run's time to the round's own beginning; None: it had none.
+    `state` is the run's."""
 
     late: float | None
     up: bool
     state: str
 
 
-def rounds_of(runs: Sequence[dict[str, Any]], checks: Sequence[dict[str, Any]]) -> list[Round]:
-    """What became of each monitor's round in these runs, by the task runs of its checks."""
-    by_monitor: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for check in checks:
-        service, said, _ = check["name"].partition(": ")
-        by_monitor[check["flow_run_id"], service if said else ""].append(check)
+def rounds_of(runs: Sequence[dict[str, Any]], task_runs: Sequence[dict[str, Any]]) -> list[Round]:
+    """What became of each monitor's round in these runs. Of several in one, each is a task run of the monitor's name;
+    of one alone, it begins with its first check."""
+    of_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for task_run in task_runs:
+        of_run[task_run["flow_run_id"]].append(task_run)
     rounds = []
     for run in runs:
         services, state, due = run["parameters"]["service"], run["state"]["name"], _seconds(run["expected_start_time"])
-        for service in services if isinstance(services, list) and len(services) > 1 else [""]:
-            its = by_monitor[run["id"], service]
-            began = [_seconds(check["start_time"]) for check in its if check["start_time"]]
-            passed = sum(check["state"]["type"] == "COMPLETED" for check in its)
-            rounds.append(Round(min(began) - due if began else None, state == UP and passed == CHECKS, state))
+        for service in services if isinstance(services, list) and len(services) > 1 else [None]:
+            its = [each for each in of_run[run["id"]] if service in (None, each["name"])]
+            began = [_seconds(each["start_time"]) for each in its if each["start_time"]]
+            up = state == UP if service is None else any(each["state"]["name"] == UP for each in its)
+            rounds.append(Round(min(began) - due if began else None, up, state))
     return rounds
 
 

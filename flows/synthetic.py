@@ -4,15 +4,16 @@
     prefect deployment run synthetic/production --params '{"service": ["shop", "cart"]}'
     python -m flows.synthetic --service shop --once
 
-Every check and every step of a journey is a task run. What is found is remembered, joined with what other locations
-have found, and told to Slack when it is time to. A run that takes the rounds of several services costs little more than
-one of one.
+Every check and every step of a journey is a task run; in a run that takes the rounds of several services, each round
+is one, and each check that does not pass at once. What is found is remembered, joined with what other locations have
+found, and told to Slack when it is time to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
@@ -22,7 +23,7 @@ from firstwatch.report.text import plain
 from firstwatch.schedule import begins_after
 from firstwatch.spec import Service
 from tasks.afterwards import broken_off, ended, ended_together, publish, say_alive, tell, unknown
-from tasks.opening_monitor import Overlapping, Shift, monitored_each, open_monitor, open_shift
+from tasks.opening_monitor import Overlapping, Shift, as_task_run, monitored_each, open_monitor, open_shift
 from tasks.run import NotVerifiable
 
 
@@ -47,9 +48,7 @@ async def synthetic(service: str | list[str], location: str = "") -> State[None]
         states = {name: unknown(problem) for name, problem in unreadable.items()}
         if services:
             async with open_shift(services, location) as shift:
-                rounds = (_round(each, shift, begins_after(n)) for n, each in enumerate(services))
-                ends = await asyncio.gather(*rounds)
-                states |= {each.service: end for each, end in zip(services, ends, strict=True)}
+                states |= await (_all(services, shift) if shift.several else _alone(services[0], shift))
         return ended_together(states)
     except Overlapping as problem:
         return Cancelled(name="Overlapped", message=plain(str(problem)))
@@ -59,9 +58,23 @@ async def synthetic(service: str | list[str], location: str = "") -> State[None]
         return broken_off(bug)
 
 
-async def _round(service: Service, shift: Shift, after: float) -> State[None]:
-    """A round of one of the services, after so many seconds. Whatever becomes of it, the others go their way."""
-    await asyncio.sleep(after)
+async def _alone(service: Service, shift: Shift) -> dict[str, State[None]]:
+    return {service.service: await _round(service, shift)}
+
+
+async def _all(services: Sequence[Service], shift: Shift) -> dict[str, State[None]]:
+    """The rounds of several services, each a task run of its name."""
+
+    async def later(after: float, service: Service) -> State[None]:
+        await asyncio.sleep(after)
+        return await as_task_run(service.service, _round, service, shift)
+
+    ends = await asyncio.gather(*(later(begins_after(n), each) for n, each in enumerate(services)))
+    return {each.service: end for each, end in zip(services, ends, strict=True)}
+
+
+async def _round(service: Service, shift: Shift) -> State[None]:
+    """A round of one of the services. Whatever becomes of it, the others go their way."""
     try:
         async with open_monitor(service, shift) as monitor:
             try:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prefect import get_run_logger
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from firstwatch.spec import Service
 from firstwatch.units import show_duration
 from tasks.http import Logger
-from tasks.looks import AsTaskRuns, Plainly, Runner
+from tasks.looks import AsTaskRuns, Plainly, Runner, WhenAmiss
 from tasks.monitor import Monitor, leave_word, open_transports
 from tasks.opening import MAX_RESTARTS, read_service, this_flow_run
 from tasks.restart import RESTARTING
@@ -46,7 +47,7 @@ class Shift:
     started: float
     restarted: bool  # an earlier process has died, or its end was not heard of
     overlapped: int
-    several: bool = False  # services: their task runs' names say which of them they are of
+    several: bool = False  # services: each round is one task run
 
 
 @asynccontextmanager
@@ -84,12 +85,28 @@ async def open_shift(services: Sequence[Service], location: str) -> AsyncIterato
 @asynccontextmanager
 async def open_monitor(service: Service, shift: Shift) -> AsyncIterator[Monitor]:
     """This flow run's round of one of its services."""
-    runner = AsTaskRuns(f"{service.service}: " if shift.several else "")
+    runner = WhenAmiss(f"{service.service}: ") if shift.several else AsTaskRuns()
     at, client = (shift.planned, shift.started), shift.client
     async with _monitor(service, shift.location, get_run_logger(), runner, *at, client) as monitor:
         monitor.run, monitor.process = shift.run, shift.process
         monitor.restarted, monitor.overlapped = shift.restarted, shift.overlapped
         yield monitor
+
+
+async def as_task_run(
+    name: str, take: Callable[[Service, Shift], Awaitable[State[None]]], service: Service, shift: Shift
+) -> State[None]:
+    """Take a round as a task run of that name, which ends in the state that the round does."""
+    task_run: Any = _take_round(name, take, service, shift, return_state=True)
+    state: State[None] = await task_run
+    return state
+
+
+@task(name="round", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+async def _take_round(
+    name: str, take: Callable[[Service, Shift], Awaitable[State[None]]], service: Service, shift: Shift
+) -> Any:
+    return await take(service, shift)
 
 
 async def _leave_word(client: PrefectClient, services: Sequence[Service], location: str, run: str) -> None:

@@ -27,19 +27,22 @@ def _run(service: str | list[str] = "a", state: str = "Up") -> dict[str, Any]:
     return {"id": "r", "parameters": {"service": service}, "expected_start_time": due, "state": {"name": state}}
 
 
-def _check(second: float | None, name: str = "health", state: str = "COMPLETED") -> dict[str, Any]:
+def _task_run(second: float | None, name: str = "health", state: str = "Completed") -> dict[str, Any]:
     began = None if second is None else f"2026-01-01T00:00:{second:09.6f}+00:00"
-    return {"flow_run_id": "r", "name": name, "start_time": began, "state": {"type": state}}
+    return {"flow_run_id": "r", "name": name, "start_time": began, "state": {"name": state}}
 
 
-def test_a_round_is_up_with_all_its_checks_and_late_by_the_first() -> None:
-    assert rounds_of([_run()], [_check(2.5), _check(1.25), _check(3)]) == [Round(0.25, True, "Up")]
-    assert rounds_of([_run()], [_check(2.5), _check(1.25)]) == [Round(0.25, False, "Up")]  # one is not there
-    assert rounds_of([_run()], [*[_check(2.5)] * 2, _check(3, state="FAILED")]) == [Round(1.5, False, "Up")]
+def test_a_round_alone_is_that_of_its_run_and_begins_with_its_first_check() -> None:
+    assert rounds_of([_run()], [_task_run(2.5), _task_run(1.25), _task_run(3)]) == [Round(0.25, True, "Up")]
+    assert rounds_of([_run(["a"])], [_task_run(2)]) == [Round(1, True, "Up")]
+    assert rounds_of([_run(state="Down")], [_task_run(2.5)]) == [Round(1.5, False, "Down")]
     assert rounds_of([_run(state="Late")], []) == [Round(None, False, "Late")]
-    two = [_check(1.5, f"a: {check}") for check in "xyz"] + [_check(12.5, f"b: {check}") for check in "xyz"]
-    assert rounds_of([_run(["a", "b"])], two) == [Round(0.5, True, "Up"), Round(11.5, True, "Up")]
-    assert rounds_of([_run(["a"])], [_check(2)] * 3) == [Round(1, True, "Up")]  # one alone is not named
+
+
+def test_of_several_rounds_each_is_a_task_run() -> None:
+    two = [_task_run(1.5, "a", "Up"), _task_run(12.5, "b", "Unknown"), _task_run(13, "b: health", "Error")]
+    assert rounds_of([_run(["a", "b"], "Unknown")], two) == [Round(0.5, True, "Unknown"), Round(11.5, False, "Unknown")]
+    assert rounds_of([_run(["a", "b"])], two[:1]) == [Round(0.5, True, "Up"), Round(None, False, "Up")]  # b is lost
 
 
 def test_rounds_that_are_late_or_missed_are_seen() -> None:

@@ -15,7 +15,7 @@ from prefect.states import Completed
 
 from firstwatch.model import Outcome
 from firstwatch.monitor import Kind, Probe
-from tasks.looks import AsTaskRuns, Look, Plainly, Runner
+from tasks.looks import AsTaskRuns, Look, Plainly, Runner, WhenAmiss
 
 P, F, E, N = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.NO_DATA
 
@@ -54,13 +54,17 @@ def test_what_is_worth_another_attempt(finds: Sequence[Outcome], retries: int, t
     assert (probe.outcome, probe.why) == (tried[-1], f"why {len(tried)}")
 
 
-def test_task_runs_are_tried_as_often(prefect_api: str) -> None:
+@pytest.mark.parametrize(
+    ("runner", "at_once"), [(AsTaskRuns(), {"course 0"}), (WhenAmiss(), set[str]())], ids=["each", "when amiss"]
+)
+def test_task_runs_are_tried_as_often(prefect_api: str, runner: Runner, at_once: set[str]) -> None:
+    """`at_once`: those that pass at once and have a task run."""
     looks = [look(finds, retries, name=f"course {i}") for i, (finds, retries, _) in enumerate(COURSES)]
     late = look([F], 2, left=60.0, delay=90.0, name="late")
 
     @flow(persist_result=False)
     async def taken() -> Any:
-        await asyncio.gather(*(AsTaskRuns().check(each) for each in [*looks, late]))
+        await asyncio.gather(*(runner.check(each) for each in [*looks, late]))
         return Completed()
 
     async def states() -> dict[str, tuple[str | None, str | None]]:
@@ -69,13 +73,14 @@ def test_task_runs_are_tried_as_often(prefect_api: str) -> None:
         async with get_client() as client:
             for _ in range(100):  # the server records task runs a moment later
                 runs = await client.read_task_runs(flow_run_filter=wanted)
-                if len(runs) == len(looks) + 1 and all(r.state and r.state.is_final() for r in runs):
+                if len(runs) == len(looks) + len(at_once) and all(r.state and r.state.is_final() for r in runs):
                     break
                 await asyncio.sleep(0.1)
         return {run.name: (run.state.name, run.state.message) for run in runs if run.state}
 
     named = asyncio.run(states())
     assert [outcomes(each.result) for each in looks] == [list(tried) for _, _, tried in COURSES]
+    assert {name for name in named if name in ("course 0", "late")} == {*at_once, "late"}
     assert named["course 1"] == ("PassedOnRetry", "Attempt 1 failed: why 1")
     assert named["course 4"] == ("Error", "why 2")
     assert named["course 8"] == ("NoData", "why 1")
