@@ -74,6 +74,8 @@ class Counts:
     def until(self, now: float) -> Counts:
         """As it was at `now`: of an interval that is not over, the samples that were there already."""
         n = bisect_right(self.at, now)
+        if n == len(self.at) and self.single is None:
+            return self
         cut = dataclasses.replace(self, at=self.at[:n], bad=self.bad[:n], total=self.total[:n])
         if self.single is None:
             return cut
@@ -100,6 +102,8 @@ class Gauge:
 
     def until(self, now: float) -> Gauge:
         n = bisect_right(self.at, now)
+        if n == len(self.at):
+            return self
         return dataclasses.replace(self, at=self.at[:n], value=self.value[:n])
 
 

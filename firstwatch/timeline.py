@@ -11,11 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from firstwatch.conditions import QUERY_NAMES, compile_condition
 from firstwatch.judges import JUDGES, Context, absence
-from firstwatch.judges.base import scrape_interval
+from firstwatch.judges.base import interval_of
 from firstwatch.model import Counts, Judgement, Measurement, NoData, Outcome, Series, SourceError, Verdict
 from firstwatch.spec.models import Checkpoint, Objectives, Window
 from firstwatch.spec.signals import look_every, window_length
@@ -260,7 +258,7 @@ def _stale(series: Series, now: float) -> NoData | None:
     if not len(series.at):
         return NoData("no sample", series.query)
     age = now - series.at[-1]
-    every = scrape_interval(np.asarray(series.at, dtype=float)) or STALE_SECONDS
+    every = interval_of(series) or STALE_SECONDS
     if age <= min(STALE_SCRAPES * every, STALE_SECONDS):
         return None
     return NoData(f"the newest sample is {show_duration(age)} old", series.query, series)

@@ -19,6 +19,7 @@ from prefect.exceptions import Abort, Pause
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT
 
+from tasks.api_transport import in_turn
 from tasks.run_engine import Ending, RunEngine, engine_for, run_to_its_end
 from tasks.run_loop import RunLoop, Spawned, run_name
 
@@ -135,21 +136,6 @@ class Attempt:
                 self.logger.error("%s", self.crash, exc_info=problem)
 
 
-class _InTurn(httpx.AsyncBaseTransport):
-    """Hands on so many requests at a time. The connection pool itself looks through all that wait, and through all
-    connections, whenever a request comes or goes: where hundreds wait, that took a quarter of the worker's CPU time."""
-
-    def __init__(self, behind: httpx.AsyncBaseTransport, most: int) -> None:
-        self._behind, self._turns = behind, asyncio.Semaphore(most)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        async with self._turns:
-            return await self._behind.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._behind.aclose()
-
-
 class Shared:
     """What all runs of a loop share: their turn to begin, and the Prefect API's clients, put where Prefect looks for
     them: in the context of which each run gets a copy. A client of its own would cost each run a TLS context, 25 ms,
@@ -178,8 +164,7 @@ class Shared:
         clients = AsyncClientContext(httpx_settings={"limits": limits, "timeout": patience})
         clients._httpx_settings = None  # so that it serves those who ask for a client without more
         await self._stack.enter_async_context(clients)
-        http = clients.client._client
-        http._transport = _InTurn(http._transport, at_once())
+        in_turn(clients.client, at_once())
         self._stack.enter_context(SyncClientContext.get_or_create())  # for a question or two that the engine asks so
 
     async def _there(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -23,6 +23,7 @@ from firstwatch.model import Release, rfc3339
 from firstwatch.spec import Service
 from firstwatch.spec.fill import fill
 from tasks import slack
+from tasks.api_transport import in_turn
 from tasks.canary import Meter
 from tasks.gate import GateRun
 from tasks.http import open_transport
@@ -61,6 +62,7 @@ async def open_run(
     spec = _filled(read_service(service), version, gate_args)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(get_client())
+        in_turn(client)
         flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from firstwatch.spec import Service
 from firstwatch.units import show_duration
+from tasks.api_transport import in_turn
 from tasks.http import Logger
 from tasks.looks import AsTaskRuns, Plainly, Runner, WhenAmiss
 from tasks.monitor import Monitor, leave_word, open_transports
@@ -57,6 +58,7 @@ async def open_shift(services: Sequence[Service], location: str) -> AsyncIterato
     Raises Overlapping where another run is at them, and NotVerifiable where this one has died too often.
     """
     async with get_client() as client:
+        in_turn(client)
         flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from firstwatch.judges.base import Context, Flags, Floats, judgement, scrape_interval
+from firstwatch.judges.base import Context, Flags, Floats, interval_of, judgement
 from firstwatch.model import Counts, Judgement, Outcome, Series
 
 EXPECTED = 20.0  # requests that should have come: a chance of e^-20, were they independent
@@ -28,7 +28,7 @@ def absence(series: Series, context: Context) -> Judgement:
     if not isinstance(series, Counts):
         raise TypeError("the absence judge needs counts of events")
     scraped, total = np.asarray(series.at, dtype=float), np.asarray(series.total, dtype=float)
-    interval = scrape_interval(scraped)
+    interval = interval_of(series)
     patience = max(5 * interval, context.window_s / 12)
     busy = total > FAINT * total[scraped > context.now - 3 * patience].max(initial=0.0)
     at = scraped[busy]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -73,6 +74,16 @@ def judgement(
 def scrape_interval(at: Floats) -> float:
     """The usual distance of two samples in seconds (the median, so that a gap does not count); 0 for fewer than two."""
     return median(at[1:] - at[:-1]) if len(at) > 1 else 0.0
+
+
+def interval_of(series: Series) -> float:
+    """The series' scrape interval, in seconds. Each judge asks for it, and all series of a service have the same."""
+    return _interval(tuple(series.at))
+
+
+@lru_cache(maxsize=1024)
+def _interval(at: tuple[float, ...]) -> float:
+    return scrape_interval(np.asarray(at, dtype=float))
 
 
 def median(x: Floats) -> float:

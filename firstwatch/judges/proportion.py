@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 
 import numpy as np
@@ -110,21 +111,27 @@ def persistence(window_s: float, interval: float) -> int:
 
 def usual(bad: Floats, total: Floats, context: Context) -> Before:
     """Learns from before the deploy; with too little of it, the usual scatter and no bound."""
+    return _usual(bad.tobytes(), total.tobytes(), context.limit, context.min_sample, context.alpha)
+
+
+@lru_cache(maxsize=4096)  # what was before the deploy is the same at each look
+def _usual(bads: bytes, totals: bytes, limit: float, min_sample: float, alpha: float) -> Before:
+    bad, total = np.frombuffer(bads), np.frombuffer(totals)
     events = total.sum()
-    if len(total) < 10 or events < context.min_sample:
+    if len(total) < 10 or events < min_sample:
         return Before(CV2, 1.0, None, False, bad, total)
     share = bad.sum() / events
     expected = share * total
     # Method of moments: Var(b) = μ + cv²·μ². What was seen far below the limit tells little of how rates scatter at the
     # limit: the usual value stands for the rest, and for what counts are too small to tell.
     excess, seen = ((bad - expected) ** 2 - expected).sum(), (expected**2).sum()
-    rest = max(CV2_WEIGHT, ((context.limit * total) ** 2).sum() - seen)
+    rest = max(CV2_WEIGHT, ((limit * total) ** 2).sum() - seen)
     cv2 = float((CV2 * rest + excess) / (rest + seen))
     burst = burst_length(bad / total - share)
     # Variance over mean, of as many scrapes as are worth one: so many bad events count as one.
     clumps = 1 + max(0.0, excess) * burst / max(expected.sum(), 1.0)
-    upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - context.alpha / 2) * clumps / events)
-    was_bad = median(bad / total) > context.limit
+    upper = float(gammaincinv(bad.sum() / clumps + 1, 1 - alpha / 2) * clumps / events)
+    was_bad = median(bad / total) > limit
     return Before(min(max(cv2, CV2_LEAST), CV2_MOST), burst, upper, was_bad, bad, total)
 
 

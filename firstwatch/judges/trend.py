@@ -44,7 +44,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from firstwatch.judges.base import Context, Flags, Floats, judgement, median, percent, scrape_interval
+from firstwatch.judges.base import Context, Flags, Floats, interval_of, judgement, median, percent
 from firstwatch.model import Counts, Gauge, Judgement, Outcome, Series
 from firstwatch.units import show_duration
 
@@ -117,7 +117,7 @@ def trend(series: Series, context: Context) -> Judgement:
         raise TypeError("the trend judge needs a gauge")
     at, value = np.asarray(series.at, dtype=float), np.asarray(series.value, dtype=float)
     after = at > context.deployed_at
-    interval = scrape_interval(at)
+    interval = interval_of(series)
     if after.sum() < BLOCKS * PER_BLOCK or at[-1] - at[0] < ENOUGH * context.window_s * 0.98:
         why = f"{after.sum()} samples since the deploy, over too short a time to tell a leak from a wave"
         return judgement(Outcome.NOT_YET, why, context, series, sample=int(after.sum()))
