@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from bench.day_expected import Incident, storms
-from bench.day_script import BEGIN, DOWN, MINUTE, Script, minute_of
+from bench.day_script import BEGIN, DOWN, MINUTE, UP, Script, minute_of
 from demo.slack import Posted
 from firstwatch import slowness
+from tasks.monitor import AT_REST
 
 _ID = re.compile(r"\b(svc-\d\d)@(\d{4}-\S+Z)")
 _DIGEST = re.compile(r"\S+ (?:\d+ of )?(\d+) services?:")  # "🔴 3 of 16 services: …"; not all of them are listed
@@ -125,9 +126,11 @@ def _twice(messages: Sequence[Posted]) -> Iterator[str]:
 def wrong_rounds(
     script: Script, place: Mapping[str, Any], alerts: Mapping[str, Any], turn: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What the documents of a service do not say as it was: each minute counted, judged, and in the history, once."""
+    """What the documents of a service do not say as it was: each minute counted, judged, and in the history, once. That
+    the last good minutes were judged need not be written down."""
     name, last, end = script.service, minute_of(alerts["slot"] * MINUTE), len(script.states) - 1
-    if last != end or turn["run"]:
+    at_rest = (end - last) * MINUTE < AT_REST and set(script.states[last + 1 :]) <= {UP}
+    if last > end or not at_rest or turn["run"]:
         yield f"{name}: judged until minute {last} of {end}, and the turn is {turn['run'] or 'free'!r}"
     if alerts["outbox"].get("entries"):
         yield f"{name}: {len(alerts['outbox']['entries'])} notices were never delivered"
