@@ -15,6 +15,8 @@ import asyncio
 import httpx
 from prefect.client.orchestration import PrefectClient
 
+from tasks.counts import API_TOOK, API_WAITED
+
 MOST = 16  # requests of a process at a time; a worker says how many of all its runs
 
 
@@ -26,19 +28,21 @@ class InTurn(httpx.AsyncBaseTransport):
         self._under_way: set[asyncio.Task[httpx.Response]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await self._turns.acquire()
+        with API_WAITED.time():
+            await self._turns.acquire()
         asking = asyncio.create_task(self._answer(request))
         self._under_way.add(asking)
         asking.add_done_callback(self._is_over)
         return await asyncio.shield(asking)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._behind.handle_async_request(request)
-        try:
-            assert isinstance(answer.stream, httpx.AsyncByteStream)
-            body = b"".join([part async for part in answer.stream])
-        finally:
-            await answer.aclose()
+        with API_TOOK.time():
+            answer = await self._behind.handle_async_request(request)
+            try:
+                assert isinstance(answer.stream, httpx.AsyncByteStream)
+                body = b"".join([part async for part in answer.stream])
+            finally:
+                await answer.aclose()
         whole = httpx.ByteStream(body)
         return httpx.Response(answer.status_code, headers=answer.headers, stream=whole, extensions=answer.extensions)
 

@@ -1,11 +1,12 @@
-"""What the runs of this process have done, counted for whoever reads the worker's /metrics (tasks/worker_metrics.py).
+"""What the runs of this process have done, and how the Prefect API answers them: counted for whoever reads the worker's
+/metrics (tasks/worker_metrics.py).
 
 A process of its own, as on a pool of type `process`, counts too, and nobody reads it.
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 CHECKS = Counter(
     "firstwatch_worker_checks",
@@ -30,4 +31,17 @@ ALERTS = Counter(
     ["about", "delivered"],
     registry=None,
 )
-ALL = (CHECKS, LOOKS, ORDERS, ALERTS)
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+API_WAITED = Histogram(
+    "firstwatch_worker_api_waited_seconds",
+    "How long a request to the Prefect API waited for its turn.",
+    registry=None,
+    buckets=_SECONDS,
+)
+API_TOOK = Histogram(
+    "firstwatch_worker_api_took_seconds",
+    "How long the Prefect API, and this process' event loop, took to answer one.",
+    registry=None,
+    buckets=_SECONDS,
+)
+ALL = (CHECKS, LOOKS, ORDERS, ALERTS, API_WAITED, API_TOOK)

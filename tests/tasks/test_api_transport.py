@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prometheus_client import Histogram
 
 from tasks.api_transport import InTurn, in_turn
+from tasks.counts import API_TOOK, API_WAITED
 
 MOST = 5
 BODY = b'{"a": "' + b"x" * 3000 + b'"}'
@@ -109,6 +111,22 @@ def test_what_goes_wrong_is_the_callers_and_of_nobody_who_left(caplog: pytest.Lo
 
     asyncio.run(main())
     assert "never retrieved" not in caplog.text
+
+
+def test_how_long_they_wait_and_take_is_counted() -> None:
+    def seconds(metric: Histogram) -> tuple[float, float]:
+        found = {sample.name: sample.value for sample in next(iter(metric.collect())).samples if not sample.labels}
+        return next((found[name], found[name.replace("_count", "_sum")]) for name in found if name.endswith("_count"))
+
+    async def main() -> None:
+        async with asking(Server(whiles=(0.1,))) as client:
+            await asyncio.gather(*(client.get("/x") for _ in range(2 * MOST)))
+
+    waited, took = seconds(API_WAITED), seconds(API_TOOK)
+    asyncio.run(main())
+    (waits, in_turn_s), (answers, answered_s) = seconds(API_WAITED), seconds(API_TOOK)
+    assert (waits - waited[0], answers - took[0]) == (2 * MOST, 2 * MOST)
+    assert in_turn_s - waited[1] > MOST * 0.15 and answered_s - took[1] > 2 * MOST * 0.2
 
 
 def test_to_close_it_ends_what_is_under_way() -> None:
