@@ -29,6 +29,7 @@ MOST_TEXT = 4000  # characters of a query's selector, as a URL holds them: proxi
 ENDS_WITHIN = 5.0  # seconds between the ends of ranges that go together
 LENGTHS_WITHIN = 2.0  # the longest of them, in lengths of the shortest
 SAMPLES_AIMED_AT = 150_000  # in one answer: some 4 MB of JSON
+FEW = 8  # questions in one query, which cost hardly more than one
 GROW_AFTER = 20  # answers in a row, after which more is asked at a time again
 
 _NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
@@ -83,8 +84,13 @@ class Appetite:
     refusals: int = 0
 
     def refused(self, members: int) -> Appetite:
-        """A query for so many was refused, or took too long."""
+        """A query for so many was refused."""
         return Appetite(max(1, min(self.most, members) // 2), 0, self.refusals + 1)
+
+    def slowed(self, members: int) -> Appetite:
+        """A query for so many took too long: perhaps as it was for so many, perhaps as everything is slow. So it is for
+        fewer, and never for few: who has no time for eight in one query has none for eight queries."""
+        return Appetite(max(min(self.most, FEW), min(self.most, members) // 2), 0, self.refusals)
 
     def answered(self, members: int, samples: int) -> Appetite:
         refusals = 0 if members > 1 else self.refusals

@@ -16,6 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -25,7 +26,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.util.retry import Retry
 
-from firstwatch.batching import Appetite, Asked, Batch, alone, plan, split
+from firstwatch.batching import FEW, Appetite, Asked, Batch, alone, plan, split
 from firstwatch.kept import Kept
 from firstwatch.series import RawSeries
 from firstwatch.units import show_duration
@@ -199,7 +200,7 @@ class Reader:
 
     async def _serve_the_waiting(self) -> None:
         while self._waiting:
-            free = self._turns.free(any(q.patience.unhurried for q in self._waiting))
+            free = self._turns.free(self._is_unhurried())
             if not free:
                 self._refuse_the_hopeless()
                 if self._waiting:
@@ -208,7 +209,13 @@ class Reader:
             for request in self._planned(free):
                 self._send(request)
 
+    def _is_unhurried(self) -> bool:
+        """Whether a backtest is waiting. Those who ask a live window's questions are many, and none of them is."""
+        return any(q.patience.unhurried for q in islice(self._waiting, _PLANNED))
+
     def _refuse_the_hopeless(self) -> None:
+        if not self._turns.breaker.open:  # as a rule: and many may be waiting
+            return
         for question in list(self._waiting):
             if (refusal := self._turns.hopeless(question.patience.ends)) is not None:
                 self._drop(question, refusal)
@@ -220,7 +227,7 @@ class Reader:
 
     def _planned(self, most: int) -> list[_Request]:
         """The next requests, those of who came first; where the server is being tried out, the first question alone."""
-        waiting = list(self._waiting)[: 1 if self._turns.breaker.open else _PLANNED]
+        waiting = list(islice(self._waiting, 1 if self._turns.breaker.open else _PLANNED))
         requests, groups = list[_Request](), defaultdict[int, dict[Asked, _Question]](dict)
         for q in waiting:
             if q.asked is None or q.alone or self._appetite.most <= 1:
@@ -277,9 +284,11 @@ class Reader:
 
     def _settle(self, request: _Request, result: Any, failure: BaseException | None) -> None:
         if request.questions[0].asked is not None:
-            self._learn(len(request.questions), result, failure)
+            self._learn(request, result, failure)
         unmet = isinstance(failure, Refusal) and failure.unmet  # then alone it would be no better
-        told = Apart() if failure is not None and request.merged and not unmet else failure
+        # Where a query for many took too long, one for each of them would take longer: fewer go together next time.
+        late = isinstance(failure, TooSlow) and len(request.questions) > FEW
+        told = Apart() if failure is not None and request.merged and not unmet and not late else failure
         for question in request.questions:
             self._forget(question)
         self._hand_out(deque(request.questions), result, told)
@@ -291,11 +300,19 @@ class Reader:
         if questions:
             self.loop.call_soon(self._hand_out, questions, result, failure, context=Context())
 
-    def _learn(self, members: int, result: dict[Asked, list[RawSeries]] | None, failure: BaseException | None) -> None:
+    def _learn(
+        self, request: _Request, result: dict[Asked, list[RawSeries]] | None, failure: BaseException | None
+    ) -> None:
+        """How many may go into one query. One that had not the usual time says nothing of that."""
+        members = len(request.questions)
         if result is not None:
             samples = sum(len(series.at) for found in result.values() for series in found)
             self._appetite = self._appetite.answered(members, samples)
-        elif members > 1 and failure is not None:
+        elif isinstance(failure, TooSlow):
+            usual = _SHARE * min(q.patience.timeout for q in request.questions)
+            if request.merged and failure.seconds >= usual - 1e-6:
+                self._appetite = self._appetite.slowed(members)
+        elif request.merged and failure is not None:
             self._appetite = self._appetite.refused(members)
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from firstwatch.batching import (
     ENDS_WITHIN,
+    FEW,
     GROW_AFTER,
     LENGTHS_WITHIN,
     MOST_MEMBERS,
@@ -206,6 +207,14 @@ def test_appetite_falls_at_a_refusal_and_comes_back_slowly() -> None:
     assert appetite.answered(5, 100).most == 30
     assert Appetite(1).refused(1).most == 1
     assert Appetite().answered(10, SAMPLES_AIMED_AT * 2).most == 5
+
+
+def test_where_all_is_slow_fewer_are_asked_for_together_and_never_few() -> None:
+    assert [Appetite(most).slowed(30).most for most in (50, 20, 10, 8, 3, 1)] == [15, 10, 8, 8, 3, 1]
+    slow = Appetite()
+    for _ in range(10):
+        slow = slow.slowed(slow.most)
+    assert (slow.most, slow.refusals) == (FEW, 0), "it comes back as soon as ever"
 
 
 def test_a_server_that_answers_no_merged_query_is_seldom_asked_one() -> None:

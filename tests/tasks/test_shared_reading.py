@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from firstwatch.batching import FEW
 from firstwatch.breaker import FAILURES
 from firstwatch.model import Counts, Gauge, Measurement, NoData, SourceError
 from firstwatch.redaction import Secret
@@ -167,6 +168,20 @@ def test_what_cannot_be_merged_is_learned() -> None:
                 asked = [s.gauge(f'm{{service="{i}"}}', 0, 99, deadline=ends) for i, s in enumerate(sources)]
                 assert {type(found) for found in await asyncio.gather(*asked)} == {NoData}
         assert len(door.merged) < 12
+
+    inside(test)
+
+
+def test_where_a_query_for_many_takes_too_long_fewer_are_asked_for_together_and_none_alone() -> None:
+    """To ask for each alone would take longer still: a thousand windows would ask a thousand times."""
+
+    async def test(door: Metered) -> None:
+        door.says = lambda query: Said(after=60) if query.count("|") >= 12 else NOTHING
+        access = Access(timeout=1.0)
+        found = await asyncio.gather(*(gauge(door.url, f'm{{service="shop-{i}"}}', 10, access) for i in range(48)))
+        assert {type(each) for each in found} == {NoData}
+        sizes = [query.count("|") + 1 for query in door.queries]
+        assert sizes[0] == 48 and min(sizes) > 1 and len(sizes) < 48 / FEW + 6, sizes
 
     inside(test)
 
