@@ -146,6 +146,7 @@ class Rounds:
 async def work(plan: dict[str, Any]) -> None:
     """Every round that is left of the day, minute by minute."""
     logger, documents = logging.getLogger("bench.day"), Documents()
+    # An object with the module's functions: most of a day's documents are kept in memory.
     rounds_of_monitors.store = turns.store = documents  # type: ignore[assignment]
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(PrefectClient(plan["api"]))

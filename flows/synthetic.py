@@ -67,7 +67,7 @@ async def _all(services: Sequence[Service], shift: Shift) -> dict[str, State[Non
 
     async def later(after: float, service: Service) -> State[None]:
         await asyncio.sleep(after)
-        return await as_task_run(service.service, _round, service, shift)
+        return await as_task_run(_round, service, shift)
 
     ends = await asyncio.gather(*(later(begins_after(n), each) for n, each in enumerate(services)))
     return {each.service: end for each, end in zip(services, ends, strict=True)}

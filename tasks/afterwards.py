@@ -16,13 +16,12 @@ from firstwatch.report.round import RoundReport, headline, health_of, round_mark
 from firstwatch.report.text import count, plain
 from tasks import metrics, store, watchdog
 from tasks.deliver import deliver_outbox
-from tasks.monitor import Monitor
+from tasks.monitor import AT_REST, Monitor
 from tasks.report import artifact_key, publish_markdown
 from tasks.run import NotVerifiable, unharmed
 from tasks.samples import samples_of
 from tasks.secrets import load_secret
 
-AT_REST = 300.0  # seconds in which one of the rounds that found nothing new brings the page up to date
 NAMES = {Health.UP: "Up", Health.DEGRADED: "Degraded", Health.DOWN: "Down", Health.UNKNOWN: "Unknown"}
 _HEALTHS = {name: health for health, name in NAMES.items()}
 

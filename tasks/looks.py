@@ -129,7 +129,7 @@ class Plainly:
 class AsTaskRuns:
     """Each check and each step is a task run, named as people read it, with its retries and what it found.
 
-    `before`: what their names begin with, where the flow run has those of several services.
+    `before`: what a check's name begins with, where the flow run has those of several services.
     """
 
     before: str = ""
@@ -141,7 +141,7 @@ class AsTaskRuns:
 
     async def step(self, name: str, take: Callable[[], Awaitable[Attempt]]) -> Attempt:
         found: list[Attempt] = []
-        task_run: Any = _step(_Step(take, found), self.before + name, return_state=True)
+        task_run: Any = _step(_Step(take, found), name, return_state=True)
         state = await task_run
         if not found:
             await state.aresult()  # raises what stopped it

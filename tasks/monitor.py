@@ -37,7 +37,7 @@ from tasks.probes import Probing
 from tasks.store import alerts_key, place_key
 
 _PLACE = TypeAdapter(Place)
-AT_REST = 300.0  # seconds for which good votes of a service whose alerts are at rest need not be written down
+AT_REST = 300.0  # seconds in which one of the rounds that found nothing new brings page and alerts up to date
 _OUTSIDE_TIME = 5.0  # seconds for a location to reach its reference
 
 
@@ -223,7 +223,7 @@ class Monitor:
 
         def stepped(kept: Any) -> Any:
             book, known = read_book(kept, self.service.service), kept if isinstance(kept, dict) else {}
-            before, self.calm = book, _is_calm(book)
+            before, self.calm = book.state, _is_calm(book)
             judged = last_judged(known.get("slot"), known.get("every"), every, now)
             for slot in due(places, judged, slot_of(now, every)):
                 seen = joined(places, slot, policy.locations, policy.open.after.count)
@@ -242,13 +242,13 @@ class Monitor:
         self.book = read_book(kept, self.service.service)
         self.calm = self.calm and _is_calm(self.book)
 
-    def _may_wait(self, before: Book, after: Book, known: Mapping[str, Any], judged: int | None) -> bool:
+    def _may_wait(self, before: alerting.AlertState, after: Book, known: Mapping[str, Any], judged: int | None) -> bool:
         """Whether what was judged need not be written down yet: all was well and is, and those slots may be judged once
         more. Where several locations vote, one of them may yet bring another vote of theirs."""
         slot, every = known.get("slot"), self.synthetic.every
         if known.get("every") != every or not isinstance(slot, int) or judged is None or len(self._locations) > 1:
             return False
-        quiet = _is_calm(before) and _is_calm(after) and alerting.at_rest(before.state, after.state)
+        quiet = self.calm and _is_calm(after) and alerting.at_rest(before, after.state)
         return quiet and 0 <= (judged - slot) * every < AT_REST
 
     async def places(self) -> dict[str, Place]:

@@ -88,26 +88,25 @@ async def open_shift(services: Sequence[Service], location: str) -> AsyncIterato
 async def open_monitor(service: Service, shift: Shift) -> AsyncIterator[Monitor]:
     """This flow run's round of one of its services."""
     runner = WhenAmiss(f"{service.service}: ") if shift.several else AsTaskRuns()
-    at, client = (shift.planned, shift.started), shift.client
-    async with _monitor(service, shift.location, get_run_logger(), runner, *at, client) as monitor:
+    logger, at = get_run_logger(), (shift.planned, shift.started)
+    async with _monitor(service, shift.location, logger, runner, *at, shift.client) as monitor:
         monitor.run, monitor.process = shift.run, shift.process
         monitor.restarted, monitor.overlapped = shift.restarted, shift.overlapped
         yield monitor
 
 
-async def as_task_run(
-    name: str, take: Callable[[Service, Shift], Awaitable[State[None]]], service: Service, shift: Shift
-) -> State[None]:
-    """Take a round as a task run of that name, which ends in the state that the round does."""
-    task_run: Any = _take_round(name, take, service, shift, return_state=True)
+TakeRound = Callable[[Service, Shift], Awaitable[State[None]]]
+
+
+async def as_task_run(take: TakeRound, service: Service, shift: Shift) -> State[None]:
+    """Take a round as a task run of the service's name, which ends in the state that the round does."""
+    task_run: Any = _take_round(service.service, take, service, shift, return_state=True)
     state: State[None] = await task_run
     return state
 
 
 @task(name="round", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-async def _take_round(
-    name: str, take: Callable[[Service, Shift], Awaitable[State[None]]], service: Service, shift: Shift
-) -> Any:
+async def _take_round(name: str, take: TakeRound, service: Service, shift: Shift) -> Any:
     return await take(service, shift)
 
 

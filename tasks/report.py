@@ -38,9 +38,7 @@ from tasks.access import access_to
 
 MAX_REQUESTS = 1000  # rows of the request table
 _PATIENCE = 3.0  # seconds for Prefect's server to take a progress update: a look waits for it
-_AFTER_FAILURE = (
-    60.0  # seconds until a server that did not is asked again: of a thousand windows, each would at each look
-)
+_AFTER_FAILURE = 60.0  # seconds until a server that did not is asked again, or a thousand windows would at each look
 AT_REST = 300.0  # seconds between two updates of a progress artifact of which nothing but the time is new
 
 

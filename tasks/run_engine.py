@@ -78,9 +78,8 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
         assert self.flow_run is not None
         if RELEASE in self.flow_run.tags and (began := self.flow_run.state) is not None:
             resource, related = self._build_heartbeat_event_template()
-            beginning = Event(
-                id=began.id, event="", resource=resource, occurred=began.timestamp
-            )  # as the server has it
+            # The state's id is that of the server's own event of it.
+            beginning = Event(id=began.id, event="", resource=resource, occurred=began.timestamp)
             emit_event(VOUCHED_FOR, resource=resource, related=related, follows=beginning)  # a thread sends it
 
 

@@ -58,7 +58,12 @@ class Planned(NamedTuple):
     @property
     def who(self) -> str:
         more = f" and {len(self.services) - 1} more" if len(self.services) > 1 else ""
-        return self.services[0] + more + (f" at {self.location}" if self.location else "")
+        return _at(self.services[0] + more, self.location)
+
+    @property
+    def place(self) -> Node:
+        """Where its parameters stand, or itself."""
+        return self.keys.get("parameters", self.node)
 
     @property
     def cron(self) -> Node | None:
@@ -166,6 +171,10 @@ def _planned(deployment: Node) -> Iterator[Planned]:
         yield Planned(node, own, names, _text(given.get("location")), _text(keys.get("name")))
 
 
+def _at(name: str, location: str) -> str:
+    return f"{name} at {location}" if location else name
+
+
 def _named(service: str) -> str:
     """The name of a service file, which may be given as a path."""
     return PurePath(service).stem if service.endswith((".yaml", ".yml")) else service
@@ -173,16 +182,15 @@ def _named(service: str) -> str:
 
 def _one(item: Planned, services: Services) -> Found:
     """What is wrong with one schedule by itself."""
-    place = item.keys.get("parameters", item.node)
     if not item.services:
         yield item.node, "a schedule of synthetic names no service", "parameters: {service: shop}"
     if len(item.services) > MOST_TOGETHER:
         told = f"{len(item.services)} services in one schedule: the last of them would begin late"
-        yield place, told, f"at most {MOST_TOGETHER} in one"
+        yield item.place, told, f"at most {MOST_TOGETHER} in one"
     fitting: dict[str, float] = {}  # by name: how often it is looked at, in seconds
     for n, name in enumerate(dict.fromkeys(item.services)):
         if name not in services.known:
-            yield place, f"there is no services/{name}.yaml", did_you_mean(name, services.known)
+            yield item.place, f"there is no services/{name}.yaml", did_you_mean(name, services.known)
         elif (service := services.known[name]) is not None:
             wrong = list(_fits(item, name, service, schedule.begins_after(n)))
             yield from wrong
@@ -194,20 +202,19 @@ def _one(item: Planned, services: Services) -> Found:
 
 def _fits(item: Planned, name: str, service: Service, after: float) -> Found:
     """`after`: seconds from the start of the run to the service's round."""
-    place = item.keys.get("parameters", item.node)
     if service.synthetic is None:
-        yield place, f"{name} has no `synthetic:` section", "add it, or take the schedule out"
+        yield item.place, f"{name} has no `synthetic:` section", "add it, or take the schedule out"
         return
     places = service.synthetic.locations.names if service.synthetic.locations else []
     if item.location and item.location not in places:
         hint = did_you_mean(item.location, places) if places else "take the location out, or add synthetic.locations"
-        yield place, f"{name} has no location {item.location!r}", hint
+        yield item.place, f"{name} has no location {item.location!r}", hint
     elif places and not item.location:
-        yield place, f"the schedule of {name} names no location", f"one of {', '.join(places)}, a schedule each"
+        yield item.place, f"the schedule of {name} names no location", f"one of {', '.join(places)}, a schedule each"
     elif after and service.synthetic.time + after >= service.synthetic.every:
         takes, every = show_duration(service.synthetic.time), show_duration(service.synthetic.every)
         told = f"the round of {name} begins {show_duration(after)} after the first, and may take {takes} of {every}"
-        yield place, told, "name it earlier in the list, or lower its synthetic.budget"
+        yield item.place, told, "name it earlier in the list, or lower its synthetic.budget"
 
 
 def _in_time(item: Planned, everies: Mapping[str, float]) -> Found:
@@ -216,7 +223,7 @@ def _in_time(item: Planned, everies: Mapping[str, float]) -> Found:
     for other, its in everies.items():
         if its != every:
             told = f"{other} is looked at every {show_duration(its)}, {name} every {show_duration(every)}"
-            yield item.keys.get("parameters", item.node), told, "a schedule has services of one interval: make two"
+            yield item.place, told, "a schedule has services of one interval: make two"
             return
     right = schedule.cron(item.services[0], every, item.location)
     hint = f'cron: "{right}"'
@@ -237,7 +244,7 @@ def _twice(planned: list[Planned]) -> Found:
     for item in planned:
         for name in item.services:
             if (first := seen.get((name, item.location))) is not None:
-                who = name + (f" at {item.location}" if item.location else "")
+                who = _at(name, item.location)
                 yield item.node, f"{who} is scheduled twice, first on line {first.line}", "keep one of them"
             else:
                 seen[name, item.location] = item.node
@@ -257,7 +264,7 @@ def _missing(tree: Node, monitors: list[Node], planned: list[Planned], services:
                 node = _keys(node).get("schedules", node)
                 line = pasted(name, service.synthetic.every, location)
                 where = "add to schedules" if monitors else f"add a deployment {NAME} of {ENTRYPOINT} with schedules"
-                who = f"{name} at {location}" if location else name
+                who = _at(name, location)
                 yield node, f"{who} is to be monitored, and has no schedule", f"{where}: - {line}"
 
 
