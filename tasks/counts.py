@@ -19,6 +19,11 @@ LOOKS = Counter(
     "Looks at the signals of windows.",
     registry=None,
 )
+LOOKS_LEFT_OUT = Counter(
+    "firstwatch_worker_looks_left_out",
+    "Looks between two checkpoints that were not taken, because this process was late for the one before.",
+    registry=None,
+)
 ORDERS = Counter(
     "firstwatch_worker_orders",
     "Rollbacks and promotions whose hook was called, by how that ended.",
@@ -44,4 +49,4 @@ API_TOOK = Histogram(
     registry=None,
     buckets=_SECONDS,
 )
-ALL = (CHECKS, LOOKS, ORDERS, ALERTS, API_WAITED, API_TOOK)
+ALL = (CHECKS, LOOKS, LOOKS_LEFT_OUT, ORDERS, ALERTS, API_WAITED, API_TOOK)

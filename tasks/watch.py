@@ -24,7 +24,7 @@ from firstwatch.spec import Service, look_every, window_length
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
 from firstwatch.units import show_duration
-from tasks.counts import LOOKS
+from tasks.counts import LOOKS, LOOKS_LEFT_OUT
 from tasks.journal import Journal
 from tasks.measure import measure
 from tasks.report import WindowProgress
@@ -32,6 +32,7 @@ from tasks.sources import Source
 
 _KEEP_EVERY, _KEEP_SELDOM = 60.0, 600.0  # seconds
 MEET = 0.25  # seconds: windows look at whole multiples of it, so that those of one source ask together
+PRESSED = 0.5  # seconds after its time that a look may begin: a process that is later has more to do than it can
 NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
 _NOT_JUDGED = "was not judged"
@@ -61,6 +62,7 @@ class Window:
         self.measured = Measured({})
         self._source, self._progress, self._journal = source, progress, journal
         self._measured_at = self._kept_at = float("-inf")
+        self._woken_late = 0.0  # seconds, when it last slept until a look
 
     # ── what is known, and what was known to an earlier process ──────────────────────────────────────────────
 
@@ -136,7 +138,7 @@ class Window:
         A look that lies in the past (the process was killed, or the run came late) is judged by what had been
         measurable at that moment, from the source's history.
         """
-        await self.sleep_until(look.at)
+        self._woken_late = await self.sleep_until(look.at)
         if look.watched and self._must_measure(look):
             await self._measure()
             LOOKS.inc()
@@ -163,12 +165,28 @@ class Window:
         failed = any(isinstance(m, SourceError) for m in self.measured.checkpoints.values())
         return failed and self.clock() >= self._measured_at + look_every(self.service.window)
 
-    async def sleep_until(self, moment: float) -> None:
-        """Until then, or until the next MEET after it, if that is yet to come."""
+    def leaves_out(self, look: Look) -> bool:
+        """Whether a look between two checkpoints that is yet to come is given up for those of others: this process was
+        late for the last one, for want of a turn. Never two in a row; what lies behind is always judged."""
+        late, self._woken_late = self._woken_late, 0.0
+        if late <= PRESSED or look.grace or look.at <= self.clock():
+            return False
+        LOOKS_LEFT_OUT.inc()
+        at = offset(look.at, self.release.deployed_at)
+        get_run_logger().debug("No look at %s: this process was %.1f s late for the last one", at, late)
+        return True
+
+    async def sleep_until(self, moment: float) -> float:
+        """Until then, or until the next MEET after it, if that is yet to come. Returns how many seconds too late it was
+        woken, whatever the clock was set to meanwhile; 0 where it did not sleep."""
+        loop, late = asyncio.get_running_loop(), 0.0
         if moment > self.clock():
             moment = math.ceil(moment / MEET) * MEET
-        while (left := moment - self.clock()) > 0:  # noqa: ASYNC110 - it is the clock that is waited for
+        while (left := moment - self.clock()) > 0:
+            wakes = loop.time() + min(left, NAP)
             await asyncio.sleep(min(left, NAP))
+            late = loop.time() - wakes
+        return late
 
     async def remeasure(self) -> None:
         """Measure for the report's charts what an earlier process of this run had measured."""
@@ -217,6 +235,8 @@ async def _wait_for(window: Window, moment: float, what: str) -> Any:
     if not looks:
         await window.show(f"waiting for {what}")
     for look in looks:
+        if window.leaves_out(look):
+            continue
         at = offset(look.at, window.release.deployed_at)
         await window.show(f"waiting for {what}; watching {window.shown(look.watched)}", at)
         await window.look(look)

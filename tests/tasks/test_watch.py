@@ -12,10 +12,13 @@ import pytest
 from prefect import flow, runtime
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
+from prefect.logging import disable_run_logger
 
 from firstwatch.model import Release
 from firstwatch.redaction import Redactor
 from firstwatch.spec import Service
+from firstwatch.timeline import Look
+from tasks.counts import LOOKS_LEFT_OUT
 from tasks.journal import Journal
 from tasks.report import AT_REST, WindowProgress
 from tasks.sources import open_source
@@ -57,6 +60,37 @@ async def watch(prometheus: Metered, version: str) -> None:
                 await window.look(look)
 
     await watches()
+
+
+def test_a_process_that_has_more_to_do_than_it_can_looks_half_as_often_and_judges_all_that_lies_behind() -> None:
+    began = time.time()
+    release, file = Release("watched", "v", began), service("http://127.0.0.1:9")
+    window = Window(file, release, None, None, None, time.time)  # type: ignore[arg-type]  # nothing is watched yet
+
+    def look(after: float, grace: bool = False) -> Look:
+        return Look(began + after, (), (), grace)
+
+    async def late_for(seconds: float) -> None:
+        asyncio.get_running_loop().call_later(0.05, time.sleep, seconds)
+        await window.look(look(time.time() - began + 0.3))
+
+    async def main() -> None:
+        await late_for(0.0)
+        assert not window.leaves_out(look(30))
+        before = counted_looks()
+        await late_for(1.5)
+        assert window.leaves_out(look(30)) and not window.leaves_out(look(45))
+        assert counted_looks() - before == 1
+        for told in (look(0.1), look(30, grace=True)):  # one that lies behind; one that is taken for a verdict's sake
+            await late_for(1.5)
+            assert not window.leaves_out(told)
+
+    with disable_run_logger():
+        asyncio.run(main())
+
+
+def counted_looks() -> float:
+    return LOOKS_LEFT_OUT.collect()[0].samples[0].value
 
 
 def test_looks_of_all_windows_meet_at_the_same_moments_and_what_is_due_waits_for_none(
