@@ -7,10 +7,13 @@ What has been reached stays watched until the window ends: a service that breaks
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Abort
 
 from firstwatch.model import Verdict
 from firstwatch.report import messages
@@ -21,6 +24,8 @@ from tasks.opening import open_run
 from tasks.park import park_until
 from tasks.run import OURS_FOR, Reasons, Run, unharmed, window_ruling
 from tasks.watch import Window, checkpoint, failed_later, wait_for
+
+_AHEAD = OURS_FOR - 2  # seconds: as old as the answer may be, but for a checkpoint's own lateness
 
 
 @flow(name="observe", flow_run_name="observe {service} {version}", persist_result=False)
@@ -63,7 +68,19 @@ async def _wait(run: Run, window: Window, look: Look) -> None:
     what = ", ".join(_step(window, name) for name in look.reached)
     if not any(earlier.watched for earlier in before):
         await park_until(run.client, run.flow_run.id, look.at, what, run.clock())
-    await wait_for(window, look.at, what)
+    asking = asyncio.create_task(_ask_ahead(run, window, look.at))
+    try:
+        await wait_for(window, look.at, what)
+    finally:
+        asking.cancel()
+
+
+async def _ask_ahead(run: Run, window: Window, moment: float) -> None:
+    """Whether the run is still ours then, so that the checkpoint need not wait for a Prefect server that is slow.
+    What is not known, or bad news, comes up when the checkpoint asks for itself."""
+    await window.sleep_until(moment - _AHEAD)
+    with suppress(Exception, Abort):
+        await run.still_ours(OURS_FOR)
 
 
 async def _reach(run: Run, window: Window, look: Look) -> None:
