@@ -5,7 +5,8 @@
     python -m bench.cost --again                           draws what bench/cost.json has
 
 Each size is a run of bench.windows with a Prefect server, a database and a worker of its own. CPU is that of worker,
-server and database for all windows of a run, less what they take at rest; memory is the most that they held together.
+server and database for all windows of a run, less what they take at rest (the median of what was seen at rest in all
+sizes: of ten windows in half an hour, that is most of it); memory is the most that they held together.
 The line is fitted so that each size counts by its share; how far each point is off the line is told. All sizes start
 their windows at the same rate. CPU time is counted by process, so that sizes may be measured side by side (`--of`).
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,22 +29,24 @@ RESULT = Path(__file__).with_suffix(".json")
 SIZES = (10, 30, 100, 300, 1000)
 A_WINDOW = 1.2  # seconds between two starts
 _KEPT = (
-    "windows", "ended", "at_once", "took_s", "cores_busy", "cpu_s_a_window", "peak_mb", "not_as_it_should",
+    "windows", "ended", "at_once", "took_s", "cores_busy", "cpu_s_a_second_at_rest", "peak_mb", "not_as_it_should",
     "checkpoints_late_s", "rollbacks",
 )  # fmt: skip
 
 
 def measure(sizes: Sequence[int], scale: float, settings: Sequence[str], patience: float, keep: Keep) -> dict[str, Any]:
     """A run of each size, and the lines. What is known so far is kept after each."""
-    result: dict[str, Any] = {"machine": machine(), "scale": scale, "settings": list(settings), "sizes": []}
+    result: dict[str, Any] = {"machine": machine(), "scale": scale, "settings": list(settings)}
+    phases: list[dict[str, Any]] = []
     for size in sizes:
         say(f"── {size} windows")
         plan = windows.Plan(
             size, scale, A_WINDOW * size, process=0, patience=patience, settings=tuple(settings)
         )  # fmt: skip
-        result["sizes"].append(point(windows.measure(plan)["firstwatch"]))
-        keep(result | lines(result["sizes"]))
-    return result | lines(result["sizes"])
+        phases.append(windows.measure(plan)["firstwatch"])
+        result |= {"sizes": (of_all := points(phases))} | lines(of_all)
+        keep(result)
+    return result
 
 
 def taken_from(files: Sequence[Path]) -> dict[str, Any]:
@@ -51,17 +55,24 @@ def taken_from(files: Sequence[Path]) -> dict[str, Any]:
     for key in ("machine", "window_s"):
         if len(given := {each[key] for each in found}) > 1:
             raise ValueError(f"they differ in {key}: {', '.join(map(str, sorted(given)))}")
-    sizes = sorted((point(each["firstwatch"]) for each in found), key=lambda size: float(size["windows"]))
+    sizes = sorted((each["firstwatch"] for each in found), key=lambda size: float(size["windows"]))
     first, settings = found[0], sorted({setting for each in found for setting in each["plan"]["settings"]})
-    result = {"machine": first["machine"], "scale": first["plan"]["scale"], "settings": settings, "sizes": sizes}
-    return result | lines(sizes)
+    result = {"machine": first["machine"], "scale": first["plan"]["scale"], "settings": settings}
+    return result | {"sizes": (of_all := points(sizes))} | lines(of_all)
 
 
-def point(phase: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a run, with the two numbers that are drawn."""
-    kept = {name: phase[name] for name in _KEPT}
-    cpu = sum(phase["cpu_s_a_window"][name] for name in windows.OURS) * phase["windows"]
-    return {**kept, "cpu_s": round(cpu, 1), "together_mb": phase["peak_mb"]["together"]}
+def points(phases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is kept of each run, with the two numbers that are drawn."""
+    rest = {n: statistics.median(phase["cpu_s_a_second_at_rest"][n] for phase in phases) for n in windows.OURS}
+
+    def point(phase: dict[str, Any]) -> dict[str, Any]:
+        spent = {n: phase["cpu_s"][n] - rest[n] * phase["took_s"] for n in windows.OURS}
+        a_window = {n: round(seconds / phase["windows"], 3) for n, seconds in spent.items()}
+        kept = {name: phase[name] for name in _KEPT}
+        cpu, together = round(sum(spent.values()), 1), phase["peak_mb"]["together"]
+        return {**kept, "cpu_s_a_window": a_window, "cpu_s": cpu, "together_mb": together}
+
+    return [point(phase) for phase in phases]
 
 
 def lines(points: Sequence[dict[str, Any]]) -> dict[str, Any]:

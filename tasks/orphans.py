@@ -3,8 +3,8 @@
 Each worker writes its name and its incarnation on the runs that it takes up, and beats (Prefect's own heartbeat, every
 HEARTBEAT seconds) while it lives. One whose last beat is SILENT seconds older than our own is dead. All times are the
 Prefect server's, so that clocks may differ. The automations of `firstwatch setup` find such runs too, by the silence of
-the run itself, which takes two minutes. They see no crash of a run that was scheduled before the server's restart: one
-of ours that has stood as crashed for FORGOTTEN seconds, in whichever pool, is taken up here as well.
+the run itself, which takes two minutes. Of what a server had not told them when it was killed they never hear: a run of
+ours that has stood as crashed, or as pending, for longer than they need, in whichever pool, is taken up here as well.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.restart import schedule_again
 
 HEARTBEAT = 8  # seconds between two signs of life of a worker
 SILENT = 25.0  # seconds without one, after which it is dead
-FORGOTTEN = 45.0  # seconds: the automations need some ten
+FORGOTTEN = {StateType.CRASHED: 45.0, StateType.PENDING: 90.0}
+"""Seconds in such a state, after which no automation will come any more: they need some 10, and 60."""
 VOUCHED_FOR = "firstwatch.flow-run.vouched-for"
 """The event of a run that does not beat itself, once it has begun: whether it lives is its worker's to say."""
 RELEASE, MONITOR = "firstwatch", "firstwatch-monitor"
 TAGS = [RELEASE, MONITOR]  # of what `firstwatch setup` deploys
-_CRASHES_EVERY = 30.0  # seconds between two looks for them
+_FORGOTTEN_EVERY = 30.0  # seconds between two looks for them
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200
 _EARS = 3  # beats in a row that the server must have heard of us, before we take another's silence for its death
@@ -67,7 +69,7 @@ class Orphans:
         self._owner, self._logger = owner, logger
         self._heard: deque[float] = deque(maxlen=_EARS)  # when the server last heard us; monotonic
         self._looked: dict[str, datetime | None] = {}  # the dead whose runs were seen to, and their last beats
-        self._looked_for_crashes = -_CRASHES_EVERY  # monotonic
+        self._looked_for_forgotten = -_FORGOTTEN_EVERY  # monotonic
         self.taken = 0  # runs that were given to the living, so far
 
     async def look(self, client: PrefectClient, pool: str) -> bool:
@@ -89,8 +91,8 @@ class Orphans:
         if new or first:
             await self._take(client, pool, new)
             self._looked |= {self._owner.name: None, **{name: dead[name] for name in new}}
-        if sees and time.monotonic() - self._looked_for_crashes > _CRASHES_EVERY:
-            self._looked_for_crashes = time.monotonic()
+        if sees and time.monotonic() - self._looked_for_forgotten > _FORGOTTEN_EVERY:
+            self._looked_for_forgotten = time.monotonic()
             await self._take_forgotten(client, beats[self._owner.name])
 
     def _sees_to_it(self, beats: Mapping[str, datetime]) -> bool:
@@ -116,10 +118,12 @@ class Orphans:
                 await self._give(client, run, f"Its worker {name} has died; another one goes on.")
 
     async def _take_forgotten(self, client: PrefectClient, now: datetime) -> None:
-        """Crashed runs that nobody has scheduled again. `now`: by the server's clock."""
-        for run in await _crashed(client, now):
-            if run.state is not None and (now - run.state.timestamp).total_seconds() > FORGOTTEN:
-                await self._give(client, run, "It had crashed, and the server's automation did not see it.")
+        """Runs that crashed, or that a worker took which died before it wrote its name on them, and that nobody has
+        scheduled again. `now`: by the server's clock."""
+        for run in [*await _crashed(client, now), *await _pending(client)]:
+            state = run.state
+            if state is not None and (now - state.timestamp).total_seconds() > FORGOTTEN[state.type]:
+                await self._give(client, run, f"It was {state.type.value.lower()}, and no automation had heard of it.")
 
     async def _give(self, client: PrefectClient, run: FlowRun, why: str) -> None:
         """Schedule it for now, for whichever worker has room."""
@@ -140,6 +144,18 @@ async def _crashed(client: PrefectClient, now: datetime) -> list[FlowRun]:
             end_time=FlowRunFilterEndTime(after_=now - timedelta(hours=1)),
             tags=FlowRunFilterTags(any_=TAGS),
         ),
+        limit=_PAGE,
+    )
+
+
+async def _pending(client: PrefectClient) -> list[FlowRun]:
+    """Our runs that somebody has taken and that have not begun, those first that were to begin first."""
+    return await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING])),
+            tags=FlowRunFilterTags(any_=TAGS),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         limit=_PAGE,
     )
 

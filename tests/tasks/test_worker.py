@@ -72,7 +72,8 @@ def runs(pool: Pool, starting: tuple[Worker, Worker]) -> dict[str, str]:
         "flaky": pool.start("flaky"),
         "too slow": pool.start("too_slow"),
         "synchronous": pool.start("synchronous"),
-        "forgotten": _crashed(pool),
+        "forgotten": _left_as(pool, "CRASHED", "Crashed"),
+        "nobody's": _left_as(pool, "PENDING", "Pending"),
         "elsewhere": pool.start_of(elsewhere),
     }
 
@@ -289,12 +290,13 @@ def test_a_worker_that_comes_back_under_its_name_goes_on_at_once(pool: Pool) -> 
         again.process.stop()
 
 
-def test_a_crashed_run_of_which_the_server_told_nobody_goes_on(
-    pool: Pool, runs: dict[str, str], worker: Worker
+@pytest.mark.parametrize("run", ["forgotten", "nobody's"])
+def test_a_run_of_which_the_server_told_nobody_goes_on(
+    pool: Pool, runs: dict[str, str], worker: Worker, run: str
 ) -> None:
-    """No automation is set up here."""
-    pool.wait(runs["forgotten"], "COMPLETED")
-    assert "Restarting" in pool.states(runs["forgotten"])
+    """One that crashed, and one whose worker died before it wrote its name on it. No automation is set up here."""
+    pool.wait(runs[run], "COMPLETED", seconds=180)
+    assert "Restarting" in pool.states(runs[run])
     assert pool.run(runs["synchronous"])["state"]["type"] == "CRASHED", "it is not one of ours"
 
 
@@ -319,11 +321,11 @@ def test_the_worker_vouches_once_for_a_run_of_ours_which_does_not_beat(
     assert VOUCHED_FOR not in events("many 1"), "no automation of ours looks after it"
 
 
-def _crashed(pool: Pool) -> str:
-    """A run of a deployment of ours that has crashed before any worker was there."""
+def _left_as(pool: Pool, state: str, name: str) -> str:
+    """A run of a deployment of ours that was left in that state before any worker was there."""
     waits = pool.deploy("waits", name="forgotten", tags=["firstwatch"])
     run = pool.start_of(waits, number=8)
-    pool.set_state(run, "CRASHED", "Crashed", force=True)
+    pool.set_state(run, state, name, force=True)
     return run
 
 
