@@ -45,8 +45,11 @@ def test_what_was_measured_can_be_drawn_again(tmp_path: Path) -> None:
 
 
 def _result(windows: int, machine: str = "2 cores") -> dict[str, Any]:
-    each = {"server": 1.0, "worker": 0.5, "database": 0.25, "prometheus": 9.0}
-    phase = dict.fromkeys(cost._KEPT) | {"windows": windows, "cpu_s_a_window": each, "peak_mb": {"together": 400}}
+    """Each window costs 1.75 s, and what is at rest 0.05 s a second of the 2,000."""
+    spent = {"server": windows + 100.0, "worker": 0.5 * windows, "database": 0.25 * windows, "prometheus": 9.0}
+    rest = {"server": 0.05, "worker": 0.0, "database": 0.0, "prometheus": 7.0}
+    phase = {"windows": windows, "cpu_s": spent, "took_s": 2000.0, "cpu_s_a_second_at_rest": rest}
+    phase = dict.fromkeys(cost._KEPT) | phase | {"peak_mb": {"together": 400}}
     return {"machine": machine, "window_s": 1800, "plan": {"scale": 1, "settings": ["A=1"]}, "firstwatch": phase}
 
 

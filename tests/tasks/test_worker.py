@@ -250,7 +250,8 @@ def test_runs_of_a_worker_that_was_killed_go_on_in_another_within_a_minute(
     pool: Pool, runs: dict[str, str], worker: Worker
 ) -> None:
     """The one that lives longest finds them; whoever serves their queue takes them up."""
-    pool.wait(runs["forgotten"], "COMPLETED")  # it was adopted too, by whichever worker
+    for run in (runs["forgotten"], runs["nobody's"]):  # they are adopted too, by whichever worker
+        pool.wait(run, "COMPLETED", seconds=180)
     before = worker.metric("firstwatch_worker_runs_adopted")
     pool.post(f"work_pools/{pool.name}/queues", name="deadly")
     hangs = pool.deploy("hangs", name="deadly", work_queue_name="deadly")
