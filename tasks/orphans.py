@@ -118,8 +118,8 @@ class Orphans:
                 await self._give(client, run, f"Its worker {name} has died; another one goes on.")
 
     async def _take_forgotten(self, client: PrefectClient, now: datetime) -> None:
-        """Runs that crashed, or that a worker took which died before it wrote its name on them, and that nobody has
-        scheduled again. `now`: by the server's clock."""
+        """Runs that crashed, or that were taken and never begun (the server died before its answer came, or the worker
+        before it wrote its name on them), and that nobody has scheduled again. `now`: by the server's clock."""
         for run in [*await _crashed(client, now), *await _pending(client)]:
             state = run.state
             if state is not None and (now - state.timestamp).total_seconds() > FORGOTTEN[state.type]:

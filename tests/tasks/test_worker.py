@@ -295,7 +295,7 @@ def test_a_worker_that_comes_back_under_its_name_goes_on_at_once(pool: Pool) -> 
 def test_a_run_of_which_the_server_told_nobody_goes_on(
     pool: Pool, runs: dict[str, str], worker: Worker, run: str
 ) -> None:
-    """One that crashed, and one whose worker died before it wrote its name on it. No automation is set up here."""
+    """One that crashed, and one that was taken and that nobody has. No automation is set up here."""
     pool.wait(runs[run], "COMPLETED", seconds=180)
     assert "Restarting" in pool.states(runs[run])
     assert pool.run(runs["synchronous"])["state"]["type"] == "CRASHED", "it is not one of ours"
