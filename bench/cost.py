@@ -7,8 +7,9 @@
 Each size is a run of bench.windows with a Prefect server, a database and a worker of its own. CPU is that of worker,
 server and database for all windows of a run, less what they take at rest (the median of what was seen at rest in all
 sizes: of ten windows in half an hour, that is most of it); memory is the most that they held together.
-The line is fitted so that each size counts by its share; how far each point is off the line is told. Measured
-here, all sizes start their windows at the same rate. CPU time is counted by process, so that sizes may be measured side by side (`--of`).
+The line is fitted so that each size counts by its share; how far each point is off the line is told. Measured here, all
+sizes start their windows at the same rate. CPU time is counted by process, so that sizes may be measured side by side
+(`--of`).
 """
 
 from __future__ import annotations
