@@ -205,7 +205,7 @@ def service_file(plan: Plan, number: int, world: str, prometheus: str) -> str:
         "smoke": {"version": {"get": "/version", "equals": "json.version"}, "checks": checks},
         "objectives": {"availability": "99%", "latency": {"p95": "500ms"}},
         "window": window,
-        "rollback": {"webhook": {"url": f"{url}/rollback"}},
+        "rollback": {"webhook": {"url": f"{url}/rollback"}, "idempotent": True},
     }
     return json.dumps(file)
 

@@ -11,6 +11,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 from prefect import get_run_logger
@@ -161,15 +162,22 @@ async def _roll_back(run: Run, because: str) -> State[None]:
         run_count=run.flow_run.run_count,
         redact=run.redactor.text,
     )
-    record = run.found.rollback = await roll_back(order, run.client, load_secret, run.clock)
-    run.tell(messages.rollback(run.report()))
-    gone = await _confirmed(run, record, hook.confirm)
+    record, gone = await _rolled_back(run, order, hook.confirm)
+    if record.state is RollbackState.UNKNOWN and not gone and hook.idempotent:
+        record, gone = await _rolled_back(run, replace(order, again=True), hook.confirm)
     if record.state is RollbackState.ACCEPTED and gone is not False:
         return Failed(name="RolledBack", message=because)
     if record.state is RollbackState.UNKNOWN and gone:
         return Failed(name="RolledBack", message=f"{because} (its answer was lost; the old version is back)")
     told = rollback_sentence(record) if gone is not False else "The bad version still answers."
     return Failed(name="RollbackFailed", message=f"{told} {because}")
+
+
+async def _rolled_back(run: Run, order: RollbackOrder, confirm: float) -> tuple[RollbackRecord, bool | None]:
+    """How the rollback stands when it has been sent, or need not be; and whether the bad version is gone."""
+    record = run.found.rollback = await roll_back(order, run.client, load_secret, run.clock)
+    run.tell(messages.rollback(run.report()))
+    return record, await _confirmed(run, record, confirm)
 
 
 async def _confirmed(run: Run, record: RollbackRecord, patience: float) -> bool | None:

@@ -8,7 +8,8 @@ done next; `sent` is written right before the first byte leaves:
     accepted  done; later callers get this record.
     unknown   sent, and the answer never came: not sent again. People are told.
 
-Only `prefect_deployment` may be repeated in any state, because there the server itself refuses a key used before.
+Only `prefect_deployment` may be repeated in any state, because there the server itself refuses a key used before; and
+an order that says `again`, once more.
 The variable stays, as the record: to allow another rollback of the same release, a person deletes it in the UI.
 """
 
@@ -86,8 +87,9 @@ class Claim:
             claim = standing
         if claim.owner != str(order.owner) or await _superseded(client, order):
             return claim, False
-        repeatable = order.adapter == "prefect_deployment" and claim.record.state is not RollbackState.ACCEPTED
-        return claim, claim.record.state is RollbackState.FAILED or repeatable
+        if order.again or order.adapter == "prefect_deployment":
+            return claim, claim.record.state is not RollbackState.ACCEPTED
+        return claim, claim.record.state is RollbackState.FAILED
 
     async def attempt(self, now: float) -> None:
         """One more try begins: its first byte leaves when the server has this."""

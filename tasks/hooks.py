@@ -27,6 +27,7 @@ from firstwatch.model import Release, rfc3339
 from firstwatch.redaction import Secret
 from firstwatch.spec import hooks as spec
 from tasks.secrets import SECRET_IN_TEXT
+from tasks.wire import tls_context
 
 ANSWER_CHARS = 200  # of a hook's answer that are kept
 
@@ -50,7 +51,8 @@ class Unclear(Exception):
 @dataclass(frozen=True)
 class Order:
     """What is to be done to a release, why, and who asks: the flow run, which then owns the order's claim, in its
-    n-th process. `what` names the kind of order in keys and texts."""
+    n-th process. `what` names the kind of order in keys and texts. `again`: the answer to it was lost, and whoever was
+    asked does not know of it, so that it may be sent once more."""
 
     release: Release
     reasons: Sequence[str]
@@ -59,6 +61,7 @@ class Order:
     flow_run_url: str = ""
     run_count: int = 0  # 0: not known
     redact: Callable[[str], str] = str
+    again: bool = False
 
     what: ClassVar[str]
 
@@ -107,6 +110,10 @@ class RollbackOrder(Order):
     """The old version is to be brought back."""
 
     what: ClassVar[str] = "rollback"
+
+    @property
+    def title(self) -> str:
+        return "rollback, once more" if self.again else "rollback"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,10 +237,14 @@ def _post(url: str, body: bytes, headers: dict[str, str], timeout: float) -> Sen
         request = httpx.Request("POST", url, headers=headers, content=body)
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as problem:
         raise NotDelivered(f"the hook's URL or headers are not usable: {problem}", transient=False) from None
+    tls = tls_context(None, insecure=False)  # before the order is noted as sent: a kill in between leaves it in doubt
 
     async def send() -> str:
         try:
-            async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
+            async with (
+                asyncio.timeout(timeout),
+                httpx.AsyncClient(timeout=timeout, verify=tls, trust_env=False) as client,
+            ):
                 response = await client.send(request, stream=True)
                 text = await _first_words(response)
                 await response.aclose()

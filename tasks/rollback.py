@@ -25,7 +25,7 @@ async def roll_back(
 
 @task(
     name="rollback",
-    task_run_name="rollback",
+    task_run_name="{order.title}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_condition_fn=worth_another_try,

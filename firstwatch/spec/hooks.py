@@ -58,6 +58,11 @@ class Rollback(Hook):
     confirm: Seconds = Field(
         0.0, description="how long to wait until the bad version no longer answers; 0: the hook's word is taken"
     )
+    idempotent: bool = Field(
+        False,
+        description="the receiver does nothing a second time for one Idempotency-Key: where an answer was lost, and "
+        "the bad version still answers, the rollback is sent once more",
+    )
 
 
 class Promote(Hook):

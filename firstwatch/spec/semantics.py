@@ -248,6 +248,9 @@ def _watched_query(loc: Loc, checkpoint: Checkpoint, service: Service) -> Iterat
 def _hooks(service: Service) -> Iterator[Finding]:
     if service.rollback is not None:
         yield from _hook(("rollback",), service.rollback, "to bring the old version back")
+        if service.rollback.idempotent and service.rollback.github_workflow is not None:
+            hint = "take `idempotent` out, or use a webhook or a command that heeds the key"
+            yield Finding(("rollback", "idempotent"), "GitHub starts a workflow as often as it is asked to", hint)
     if service.canary is not None and service.canary.promote is not None:
         yield from _hook(("canary", "promote"), service.canary.promote, "to give the canary its next share")
 

@@ -242,7 +242,10 @@ class Production:
                 ],
             },
             "window": {"checkpoints": WINDOW, "look_every": "2s"},
-            "rollback": {"webhook": {"url": f"{shop.url}/admin/rollback", "secret": "secret:rollback-hmac"}},
+            "rollback": {
+                "webhook": {"url": f"{shop.url}/admin/rollback", "secret": "secret:rollback-hmac"},
+                "idempotent": True,
+            },
             "alerts": {
                 "slack": {
                     "token": "secret:slack-bot-token",

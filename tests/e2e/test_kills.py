@@ -1,18 +1,26 @@
 """Kill the flow run's process at random moments: it goes on at the right checkpoint, and rolls back at most once.
 
 FIRSTWATCH_KILLS sets how many kills there are in all (4 if left out); they are shared out over releases that run side
-by side, half of them good. The moments are random with a fixed seed.
+by side, half of them good. The moments are random with a fixed seed. Two more are killed by their own rollback hook, in
+the moment in which it is called.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.production import Production, Result, Running, Scenario, kill, process_of
@@ -69,6 +77,83 @@ def test_killed_runs_go_on(production: Production, side_by_side: ThreadPoolExecu
         assert len(result.shop["rollbacks"]) == (0 if name.startswith("kill-good") else 1), result
         _no_finished_checkpoint_is_repeated(result)
         _people_are_told_once(result)
+
+
+@dataclass
+class DeadlyHook:
+    """A rollback hook, in front of the shop's: its first call kills the run that calls, and gets no answer.
+
+    `acts`: the shop was rolled back before.
+    """
+
+    acts: bool
+    shop: str = ""
+    calls: list[str] = field(default_factory=list)  # their keys
+
+    def called(self, headers: dict[str, str], body: bytes) -> int | None:
+        """The status to answer with; None: no answer."""
+        self.calls.append(headers["Idempotency-Key"])
+        first = len(self.calls) == 1
+        if self.acts or not first:
+            httpx.post(f"{self.shop}/admin/rollback", content=body, headers=headers, trust_env=False).raise_for_status()
+        if not first:
+            return 200
+        pid = process_of(json.loads(body)["flow_run_url"].rpartition("/")[2])
+        assert pid is not None
+        kill(pid)
+        return None
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """The hook's URL, for the length of a `with` block."""
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                passed_on = ("Idempotency-Key", "X-Firstwatch-Signature", "Content-Type")
+                if status := hook.called({name: self.headers[name] for name in passed_on}, body):
+                    self.send_response(status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/rollback"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def test_a_kill_in_the_moment_of_the_rollback(production: Production, side_by_side: ThreadPoolExecutor) -> None:
+    """What arrived is not sent again: the service is asked. What did not is sent once more, where the hook allows."""
+    arrived, swallowed = DeadlyHook(acts=True), DeadlyHook(acts=False)
+    with arrived.listening() as url, swallowed.listening() as other:
+        scenarios = [
+            _killed_by_its_hook("kill-arrived", arrived, url),
+            _killed_by_its_hook("kill-swallowed", swallowed, other),
+        ]
+        first, second = side_by_side.map(production.play, scenarios)
+    for result in (first, second):
+        assert result.ended == "Failed(RolledBack)", str(result)
+        assert [call["acted"] for call in result.shop["rollbacks"]] == [True], result
+        _no_finished_checkpoint_is_repeated(result)
+        _people_are_told_once(result)
+    assert len(arrived.calls) == 1, str(first)
+    assert len(swallowed.calls) == 2 and len(set(swallowed.calls)) == 1, (swallowed.calls, str(second))
+    assert second.task("rollback, once more")["state"]["type"] == "COMPLETED"
+
+
+def _killed_by_its_hook(name: str, hook: DeadlyHook, url: str) -> Scenario:
+    def change(file: dict[str, Any]) -> None:
+        hook.shop = file["base_url"]
+        file["rollback"]["webhook"]["url"] = url
+
+    return Scenario(name, later={"errors": 0.3}, change=change, patience=420)
 
 
 def _no_finished_checkpoint_is_repeated(result: Result) -> None:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def test_killed_between_sending_and_recording(prefect_api: str) -> None:
             assert record.state is RollbackState.UNKNOWN
             assert len(hook.calls) == 1
             assert "killed" in record.attempts[-1].answer
+
+    asyncio.run(scenario())
+
+
+def test_what_was_asked_for_and_not_found_is_sent_once_more_under_the_same_key() -> None:
+    async def scenario() -> None:
+        async with Hook("drop", 503, 200).listening() as hook:
+            order = RollbackOrder(release(), ["why"], webhook(hook.url), uuid.uuid4())
+            assert (await send(order)).state is RollbackState.UNKNOWN
+            again = replace(order, again=True)
+            record = await send(again)
+            assert record.state is RollbackState.ACCEPTED
+            assert (await send(again)).state is RollbackState.ACCEPTED  # done: not a third time
+            assert [headers["idempotency-key"] for headers, _ in hook.calls] == [order.idempotency_key] * 3
+            assert [attempt.answer[:3] for attempt in record.attempts[1:]] == ["the", "200"]
 
     asyncio.run(scenario())
 

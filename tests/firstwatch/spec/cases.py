@@ -365,6 +365,13 @@ CASES = [
         "exactly one",
     ),
     Case(
+        "a workflow that heeds no key",
+        HEAD
+        + "rollback:\n  github_workflow: {repository: a/b, workflow: y, token: secret:z}\n  idempotent: true # <<\n",
+        "GitHub starts a workflow as often as it is asked to",
+        "take `idempotent` out",
+    ),
+    Case(
         "rollback URL", HEAD + "rollback:\n  webhook:\n    url: x # <<\n", "`url` is not an http or https URL", "https"
     ),
     Case(
