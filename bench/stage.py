@@ -148,6 +148,7 @@ def stage(settings: Sequence[str] = (), disk: Path | None = None) -> Iterator[St
     with ExitStack() as rest:
         home = rest.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         database, stack = rest.enter_context(postgres(disk)), rest.enter_context(Stack(Path(home)))
+        stack.env["PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE"] = "40"  # as docs/operations.md says
         stack.env.update({name: value for name, _, value in (setting.partition("=") for setting in settings)})
         if disk is not None:
             stack.env.update(PREFECT_HOME=str(disk / "prefect"), TMPDIR=str(disk))

@@ -5,12 +5,16 @@ Version n of the document `monitor-shop` is the Prefect variable `firstwatch-mon
 variable of a name only once, so that whoever creates version n+1 has changed version n, and nobody else has. A document
 that is too long for a variable is packed into it, or lies in an artifact, which the variable names and which costs
 three questions more. Older versions are cleared away by those who write later ones.
+
+A process remembers which version of a document it has seen last: whether that is still the newest is asked by name, and
+for many documents at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import json
 import random
@@ -18,7 +22,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import uuid4
@@ -32,12 +36,16 @@ from pydantic import ValidationError
 
 from firstwatch.model import as_json
 from tasks.busy import patiently, will_pass, without_patience
+from tasks.together import together
 
 KEPT = 3  # versions that stay: a reader that is on its way to an older one finds it
 TRIES = 20  # at a change that others keep getting ahead of
 _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _PACKED_AT_MOST = 30_000  # characters before they are packed; what is longer seldom fits
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
+_AHEAD = 2  # versions after the one that we know: where there is one of these, ours is not the newest
+_AT_ONCE = 60  # documents that are asked for together; Prefect gives 200 variables at most
+_REMEMBERED = 10_000  # documents of which a process remembers the versions
 _STALE = 5.0  # seconds for which no version is cleared away; only after that may the name that we want be free again
 
 _log = get_logger("firstwatch.store")
@@ -71,6 +79,9 @@ class _Version:
     variable: str  # its name
     value: Mapping[str, Any]  # `document`, `packed`, or the id of the `artifact` that holds it; `by` says who wrote it
     created: float = 0.0  # Unix seconds, by the server's clock
+
+
+_remembered: dict[tuple[str, str], Sequence[_Version]] = {}  # API, key → newest first, without their documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +120,10 @@ async def change(client: PrefectClient, key: str, change: Change, seen: Seen | N
         if versions and wanted == document:
             return wanted
         number = versions[0].number + 1 if versions else 1
-        if await _create(client, key, number, wanted, began):
-            await _clear_away(
-                client, [old for old in versions[KEPT - 1 :] if versions[0].created - old.created > _STALE]
-            )
+        if (made := await _create(client, key, number, wanted, began)) is not None:
+            old = [each for each in versions[KEPT - 1 :] if versions[0].created - each.created > _STALE]
+            gone = old if await _clear_away(client, old) else []
+            _remember(client, key, [made, *(each for each in versions if each not in gone)])
             return wanted
         await asyncio.sleep(random.uniform(0, 0.05) * (tried + 1))
     raise Contended(f"the document {key} was changed by others {TRIES} times in a row")
@@ -123,7 +134,8 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
     somebody has deleted, is none: who keeps it begins anew."""
     looked_for = ""
     for _ in range(TRIES):
-        versions = await _versions(client, key)
+        versions = await _known_to_be_newest(client, key) or await _versions(client, key)
+        _remember(client, key, versions)
         if not versions:
             return versions, None
         try:
@@ -136,6 +148,7 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
             if versions[0].variable == looked_for:
                 break
             looked_for = versions[0].variable
+            _forget(client, key)
             await asyncio.sleep(0.01)
     else:
         raise Contended(f"the document {key} was changed by others {TRIES} times before it could be read")
@@ -154,6 +167,56 @@ def _version(variable: Mapping[str, Any], number: int) -> _Version:
     value = variable["value"] if isinstance(variable["value"], dict) else {}  # else a person has edited it
     created = datetime.fromisoformat(variable["created"].replace("Z", "+00:00")).timestamp()
     return _Version(number, variable["name"], value, created)
+
+
+# ── what this process remembers ──────────────────────────────────────────────────────────────────────────────
+
+
+async def _known_to_be_newest(client: PrefectClient, key: str) -> Sequence[_Version]:
+    """The versions that this process remembers, if the newest of them still is; none where it may not be."""
+    known = _remembered.get((str(client.api_url), key))
+    if not known:
+        return []
+    numbers = range(known[0].number, known[0].number + _AHEAD + 1)
+    names = [_version_name(key, number) for number in numbers]
+    all_of_them = together(("documents", str(client.api_url)), _rows)
+    found = await all_of_them.ask((client, names))
+    if [row["name"] for row in found] != names[:1]:
+        return []
+    return [_version(found[0], known[0].number), *known[1:]]
+
+
+Asked = tuple["PrefectClient", Sequence[str]]  # by whom, and the variables' names
+
+
+async def _rows(asked: Sequence[Asked]) -> list[list[Mapping[str, Any]]]:
+    """For each of the questions, those of its variables that there are."""
+    client = asked[0][0]  # whoever waits for the answer has an open client
+    found: dict[str, Mapping[str, Any]] = {}
+    for n in range(0, len(asked), _AT_ONCE):
+        names = {"name": {"any_": [name for _, names in asked[n : n + _AT_ONCE] for name in names]}}
+        ask = functools.partial(client.request, "POST", "/variables/filter", json={"variables": names, "limit": 200})
+        found |= {row["name"]: row for row in (await patiently(client, ask)).json()}
+    return [[found[name] for name in names if name in found] for _, names in asked]
+
+
+def _remember(client: PrefectClient, key: str, versions: Sequence[_Version]) -> None:
+    _forget(client, key)
+    if versions:
+        _remembered[str(client.api_url), key] = [_without_document(each) for each in versions[:_LISTED]]
+    while len(_remembered) > _REMEMBERED:
+        _remembered.pop(next(iter(_remembered)), None)
+
+
+def _forget(client: PrefectClient, key: str) -> None:
+    _remembered.pop((str(client.api_url), key), None)
+
+
+def _without_document(version: _Version) -> _Version:
+    return replace(version, value={name: it for name, it in version.value.items() if name == "artifact"})
+
+
+# ── reading and writing a version ────────────────────────────────────────────────────────────────────────────
 
 
 class _Damaged(Exception):
@@ -176,25 +239,26 @@ async def _document(client: PrefectClient, value: Mapping[str, Any]) -> Any:
         raise _Damaged from None
 
 
-async def _create(client: PrefectClient, key: str, number: int, document: Any, began: float) -> bool:
-    """Whether this version is ours to write, and is written."""
-    name, by = f"{_name(key)}-{number:08d}", uuid4().hex
+async def _create(client: PrefectClient, key: str, number: int, document: Any, began: float) -> _Version | None:
+    """This version, if it is ours to write, and is written."""
+    name, by = _version_name(key, number), uuid4().hex
     value = await _value(client, key, document, by)
     variable = VariableCreate(name=name, value=value, tags=["firstwatch", _tag(key)])
     try:
-        await patiently(client, lambda: client.create_variable(variable))
+        standing: Any = await patiently(client, lambda: client.create_variable(variable))
     except ObjectAlreadyExists:
         standing = await patiently(client, lambda: client.read_variable_by_name(name))
         if standing is None or not isinstance(standing.value, dict) or standing.value.get("by") != by:
             await patiently(client, lambda: _drop(client, _Version(number, "", value)))
-            return False  # else it is ours: the answer had been lost, and the client asked again
+            return None  # else it is ours: the answer had been lost, and the client asked again
+    made = _Version(number, name, value, standing.created.timestamp())
     if time.monotonic() - began < _STALE:
-        return True
+        return made
     newest = await _versions(client, key)
     if newest and newest[0].number > number:  # we were asleep: the name had been used, and cleared away since
-        await patiently(client, lambda: _drop(client, _Version(number, name, value)))
-        return False
-    return True
+        await patiently(client, lambda: _drop(client, made))
+        return None
+    return made
 
 
 async def _value(client: PrefectClient, key: str, document: Any, by: str) -> dict[str, Any]:
@@ -235,9 +299,9 @@ def _fits(value: dict[str, Any]) -> bool:
     return True
 
 
-async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:
-    """Delete older versions. What the server has no time for is left to who writes next: with SQLite, a delete beside
-    other writers is refused again and again, at the price of several that are not."""
+async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> bool:
+    """Delete older versions; whether all of them are gone. What the server has no time for is left to who writes next:
+    with SQLite, a delete beside other writers is refused again and again, at the price of several that are not."""
     try:
         with without_patience(client):
             for version in old:
@@ -245,6 +309,8 @@ async def _clear_away(client: PrefectClient, old: Sequence[_Version]) -> None:
     except (httpx.TransportError, httpx.HTTPStatusError) as problem:
         if not will_pass(problem):
             raise
+        return False
+    return True
 
 
 async def _drop(client: PrefectClient, version: _Version) -> None:
@@ -265,9 +331,6 @@ async def _delete(
             raise
 
 
-# ── a server that is away, or busy ───────────────────────────────────────────────────────────────────────────
-
-
 # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -276,6 +339,10 @@ def _name(key: str) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")[:150]
     digest = "" if words == key else f"-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     return f"firstwatch-{words}{digest}"
+
+
+def _version_name(key: str, number: int) -> str:
+    return f"{_name(key)}-{number:08d}"
 
 
 def _tag(key: str) -> str:

@@ -56,6 +56,47 @@ def test_of_many_changes_at_once_none_is_lost(prefect_api: str) -> None:
     run(work)
 
 
+def test_documents_that_are_known_are_read_together(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> None:
+        keys = [f"known {n}" for n in range(70)]
+        for key in keys:
+            await store.change(client, key, added(key))
+        with counted(prefect_api) as requests:
+            found = await asyncio.gather(*(store.read(client, key) for key in keys))
+        assert found == [[key] for key in keys]
+        assert len(requests) == 2
+
+    run(work)
+
+
+def test_what_another_process_has_changed_is_seen(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> None:
+        await store.change(client, "two processes", added("ours"))
+        for later in range(1, 5):
+            here = dict(store._remembered)
+            for n in range(later):
+                await store.change(client, "two processes", added(f"theirs {later}.{n}"))
+            theirs = await store.read(client, "two processes")
+            store._remembered.clear()
+            store._remembered.update(here)
+            assert await store.read(client, "two processes") == theirs
+            store._remembered.update(here)
+            assert await store.change(client, "two processes", added(later)) == [*theirs, later]
+
+    run(work)
+
+
+def test_a_known_document_that_a_person_has_deleted_is_none(prefect_api: str) -> None:
+    async def work(client: PrefectClient) -> None:
+        await store.change(client, "deleted", added(1))
+        [name] = await variables(client, "deleted")
+        await client.delete_variable_by_name(name)
+        assert await store.read(client, "deleted") is None
+        assert await store.change(client, "deleted", added(2)) == [2]
+
+    run(work)
+
+
 def test_what_changes_nothing_writes_nothing(prefect_api: str) -> None:
     async def work(client: PrefectClient) -> None:
         await store.change(client, "still", lambda _: {"a": 1})
