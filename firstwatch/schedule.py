@@ -11,7 +11,7 @@ import hashlib
 import re
 
 HOUR = 3600
-SIDE_BY_SIDE, APART = 5, 2.0
+SIDE_BY_SIDE, APART = 5, 1.0
 """Of the services of one schedule, so many rounds begin at once, and the next ones so many seconds later: all at once
 would measure how long they wait for each other."""
 _FIELD = re.compile(r"(\*|\d+(?:-\d+)?)(?:/(\d+))?")

@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.restart import schedule_again
@@ -120,10 +120,10 @@ class Orphans:
     async def _take_forgotten(self, client: PrefectClient, now: datetime) -> None:
         """Runs that crashed, or that were taken and never begun (the server died before its answer came, or the worker
         before it wrote its name on them), and that nobody has scheduled again. `now`: by the server's clock."""
-        for run in [*await _crashed(client, now), *await _pending(client)]:
-            state = run.state
-            if state is not None and (now - state.timestamp).total_seconds() > FORGOTTEN[state.type]:
-                await self._give(client, run, f"It was {state.type.value.lower()}, and no automation had heard of it.")
+        for state, seconds in FORGOTTEN.items():
+            for run in await _ours_in(client, state, now):
+                if run.state is not None and (now - run.state.timestamp).total_seconds() > seconds:
+                    await self._give(client, run, f"It was {state.value.lower()}, and no automation had heard of it.")
 
     async def _give(self, client: PrefectClient, run: FlowRun, why: str) -> None:
         """Schedule it for now, for whichever worker has room."""
@@ -136,23 +136,13 @@ def _living(beats: Mapping[str, datetime], ours: datetime) -> set[str]:
     return {name for name, beat in beats.items() if (ours - beat).total_seconds() < SILENT}
 
 
-async def _crashed(client: PrefectClient, now: datetime) -> list[FlowRun]:
-    """Our runs that crashed within the last hour."""
+async def _ours_in(client: PrefectClient, state: StateType, now: datetime) -> list[FlowRun]:
+    """Our runs in that state, those first that were to begin first. What has ended counts for an hour."""
+    ended = FlowRunFilterEndTime(after_=now - timedelta(hours=1)) if state in TERMINAL_STATES else None
     return await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
-            end_time=FlowRunFilterEndTime(after_=now - timedelta(hours=1)),
-            tags=FlowRunFilterTags(any_=TAGS),
-        ),
-        limit=_PAGE,
-    )
-
-
-async def _pending(client: PrefectClient) -> list[FlowRun]:
-    """Our runs that somebody has taken and that have not begun, those first that were to begin first."""
-    return await client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING])),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+            end_time=ended,
             tags=FlowRunFilterTags(any_=TAGS),
         ),
         sort=FlowRunSort.EXPECTED_START_TIME_ASC,

@@ -43,7 +43,7 @@ TRIES = 20  # at a change that others keep getting ahead of
 _IN_A_VARIABLE = 4_500  # characters; Prefect takes 5,000
 _PACKED_AT_MOST = 30_000  # characters before they are packed; what is longer seldom fits
 _LISTED = 50  # versions that are looked at; there are seldom more than KEPT
-_AHEAD = 2  # versions after the one that we know: where there is one of these, ours is not the newest
+_AHEAD = 2  # versions after the one that we know that are asked for with it: the last must not be there
 _AT_ONCE = 60  # documents that are asked for together; Prefect gives 200 variables at most
 _REMEMBERED = 10_000  # documents of which a process remembers the versions
 _STALE = 5.0  # seconds for which no version is cleared away; only after that may the name that we want be free again
@@ -173,17 +173,16 @@ def _version(variable: Mapping[str, Any], number: int) -> _Version:
 
 
 async def _known_to_be_newest(client: PrefectClient, key: str) -> Sequence[_Version]:
-    """The versions that this process remembers, if the newest of them still is; none where it may not be."""
+    """The versions that this process remembers, and the few that have come since; none where there may be more."""
     known = _remembered.get((str(client.api_url), key))
     if not known:
         return []
-    numbers = range(known[0].number, known[0].number + _AHEAD + 1)
-    names = [_version_name(key, number) for number in numbers]
+    names = {_version_name(key, known[0].number + n): known[0].number + n for n in range(_AHEAD + 1)}
     all_of_them = together(("documents", str(client.api_url)), _rows)
-    found = await all_of_them.ask((client, names))
-    if [row["name"] for row in found] != names[:1]:
+    found = [_version(row, names[row["name"]]) for row in await all_of_them.ask((client, list(names)))]
+    if not found or found[-1].number == known[0].number + _AHEAD:
         return []
-    return [_version(found[0], known[0].number), *known[1:]]
+    return [*reversed(found), *known[1:]]
 
 
 Asked = tuple["PrefectClient", Sequence[str]]  # by whom, and the variables' names

@@ -268,8 +268,8 @@ def test_a_document_that_is_damaged_or_gone_is_none(prefect_api: str) -> None:
 
 
 def test_it_gives_up_where_others_are_always_faster(prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: Any) -> bool:
-        return False
+    async def never(*_: Any) -> None:
+        pass
 
     monkeypatch.setattr(store, "_create", never)
     with pytest.raises(store.Contended, match="contended 1"):

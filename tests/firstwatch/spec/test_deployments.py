@@ -26,7 +26,7 @@ HEAD = "service: shop\nbase_url: http://127.0.0.1:8000\nmetrics: {scrape: http:/
 CHECKS = "  checks: [{name: a, get: /, expect: [status == 200]}]\n"
 PLAIN = load_or_raise(HEAD, "f", {})
 SHOP = load_or_raise(f"{HEAD}synthetic:\n  every: 1m\n{CHECKS}", "f", {})
-LONG = load_or_raise(f"{HEAD}synthetic:\n  every: 1m\n  budget: 58s\n{CHECKS}", "f", {})
+LONG = load_or_raise(f"{HEAD}synthetic:\n  every: 1m\n  budget: 59s\n{CHECKS}", "f", {})
 SELDOM = load_or_raise(f"{HEAD}synthetic:\n  every: 5m\n{CHECKS}", "f", {})
 EVERYWHERE = load_or_raise(f"{HEAD}synthetic:\n  every: 5m\n  locations: [eu, us]\n{CHECKS}", "f", {})
 
@@ -238,7 +238,7 @@ CASES: list[tuple[str, str, Mapping[str, Service | None], int, str, str]] = [
         scheduled(GOOD.replace("service: shop", f"service: [shop, {', '.join(MANY[:4])}, long]")),
         {"shop": SHOP, **dict.fromkeys(MANY[:4], SHOP), "long": LONG},
         3,
-        "the round of long begins 2s after the first, and may take 58s of 1m",
+        "the round of long begins 1s after the first, and may take 59s of 1m",
         "earlier in the list",
     ),
     (
