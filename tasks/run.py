@@ -45,6 +45,7 @@ _REQUESTS = TypeAdapter(list[RequestRecord])
 OURS_FOR = 10.0
 """Seconds for which the server's word that a run is ours is taken at a checkpoint: to judge one twice does no harm, and
 a run is not taken over before it has been silent for longer."""
+_SOON = 1.0  # seconds for a new word, where there is one that is not old
 
 Reasons = tuple[str, ...]
 
@@ -127,13 +128,19 @@ class Run:
     async def still_ours(self, age: float = 0.0) -> None:
         """Leave the run to the process that has taken it over, where ours was taken for dead (its heartbeat got lost).
 
-        `age`: seconds that the server's last word may be old. Before anything that cannot be taken back: 0. Raises
-        Abort, on which Prefect ends the process and touches the run no more.
+        `age`: seconds that the server's last word may be old, where it says nothing newer within a second. Before
+        anything that cannot be taken back: 0. Raises Abort, on which Prefect ends the process and touches the run no
+        more.
         """
         asked = time.monotonic()
-        if asked - self._ours_at < age:
+        known = asked - self._ours_at < age
+        try:
+            async with asyncio.timeout(_SOON if known else None):
+                now = await patiently(self.client, lambda: self.client.read_flow_run(self.flow_run.id))
+        except TimeoutError:
+            if not known:
+                raise
             return
-        now = await patiently(self.client, lambda: self.client.read_flow_run(self.flow_run.id))
         if now.run_count != self.flow_run.run_count:
             raise Abort(
                 f"process {now.run_count} of this flow run has taken over from process {self.flow_run.run_count}"

@@ -28,7 +28,7 @@ SLOW = 4.0  # seconds that the server takes for an answer
 AFTER = 9.0  # seconds from the deploy to the checkpoint
 
 
-async def begins_after(run_count: int) -> float:
+async def begins_after(*run_counts: int, slow: float = SLOW) -> float:
     """How many seconds after its time a checkpoint may begin. Raises Abort where the run is another process' by now."""
     found: list[float] = []
 
@@ -41,7 +41,7 @@ async def begins_after(run_count: int) -> float:
             journal = await Journal.open(client, UUID(str(runtime.flow_run.id)))
             window = Window(file, release, source, progress, journal, time.time)
             window.watch = window.watch.after(window.looks[0], window.measured)
-            run = run_of(client, await client.read_flow_run(runtime.flow_run.id), run_count)
+            run = run_of(client, await client.read_flow_run(runtime.flow_run.id), list(run_counts), slow)
             reached = next(look for look in window.looks if look.at >= release.deployed_at + AFTER)
             await _wait(run, window, reached)
             await run.still_ours(OURS_FOR)
@@ -64,12 +64,12 @@ def service(prometheus: str) -> Service:
     )
 
 
-def run_of(client: PrefectClient, flow_run: Any, run_count: int) -> Any:
+def run_of(client: PrefectClient, flow_run: Any, run_counts: list[int], slow: float) -> Any:
     """As much of a Run as knows whose it is, at a server that takes its time."""
 
     async def read(flow_run_id: Any) -> Any:
-        await asyncio.sleep(SLOW)
-        return flow_run.model_copy(update={"run_count": run_count})
+        await asyncio.sleep(slow)
+        return flow_run.model_copy(update={"run_count": run_counts.pop(0) if len(run_counts) > 1 else run_counts[0]})
 
     client.read_flow_run = read  # type: ignore[method-assign]
     run = SimpleNamespace(client=client, flow_run=flow_run, clock=time.time, _ours_at=float("-inf"))
@@ -79,10 +79,16 @@ def run_of(client: PrefectClient, flow_run: Any, run_count: int) -> Any:
 
 @pytest.mark.usefixtures("prefect_api")
 def test_a_server_that_takes_its_time_holds_no_checkpoint_up() -> None:
-    assert asyncio.run(begins_after(run_count=1)) < SLOW / 2
+    assert asyncio.run(begins_after(1)) < SLOW / 2
 
 
 @pytest.mark.usefixtures("prefect_api")
 def test_a_run_that_another_process_has_taken_over_is_left_before_the_checkpoint() -> None:
     with pytest.raises(Abort):
-        asyncio.run(begins_after(run_count=2))
+        asyncio.run(begins_after(2))
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_one_that_has_been_taken_over_since_it_was_asked_ahead_is_left_too() -> None:
+    with pytest.raises(Abort):
+        asyncio.run(begins_after(1, 2, slow=0.1))
