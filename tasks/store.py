@@ -134,7 +134,7 @@ async def _latest(client: PrefectClient, key: str) -> tuple[Sequence[_Version], 
     somebody has deleted, is none: who keeps it begins anew."""
     looked_for = ""
     for _ in range(TRIES):
-        versions = await _known_to_be_newest(client, key) or await _versions(client, key)
+        versions = await _known_and_since(client, key) or await _versions(client, key)
         _remember(client, key, versions)
         if not versions:
             return versions, None
@@ -172,7 +172,7 @@ def _version(variable: Mapping[str, Any], number: int) -> _Version:
 # ── what this process remembers ──────────────────────────────────────────────────────────────────────────────
 
 
-async def _known_to_be_newest(client: PrefectClient, key: str) -> Sequence[_Version]:
+async def _known_and_since(client: PrefectClient, key: str) -> Sequence[_Version]:
     """The versions that this process remembers, and the few that have come since; none where there may be more."""
     known = _remembered.get((str(client.api_url), key))
     if not known:
@@ -185,7 +185,7 @@ async def _known_to_be_newest(client: PrefectClient, key: str) -> Sequence[_Vers
     return [*reversed(found), *known[1:]]
 
 
-Asked = tuple["PrefectClient", Sequence[str]]  # by whom, and the variables' names
+Asked = tuple[PrefectClient, Sequence[str]]  # by whom, and the variables' names
 
 
 async def _rows(asked: Sequence[Asked]) -> list[list[Mapping[str, Any]]]:
