@@ -25,12 +25,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from bench.processes import family
 from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
-from bench.window_runs import Window, found, start, wait
+from bench.window_runs import CHECKPOINTS, FINISHED, Window, found, start, wait
 from bench.windows import BAD_FROM, Plan, start_world
 from demo.stack import Process
 
@@ -41,6 +42,7 @@ NAMES = ("one", "two")  # of the workers
 AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
 PROCESS_POOL = "bench-process"
 ON_PROCESSES = 3  # every so many-th release
+LIMIT = 6  # processes at once: as many as two cores can start within a minute, with all else that starts again
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
         deployment = on.deployment("verify-release")
         same = on.process_pool(deployment, PROCESS_POOL)
         targets = Targets(on, {name: on.worker(name=name) for name in NAMES})
-        targets.processes = on.worker(PROCESS_POOL, "process")
+        targets.processes = on.worker(PROCESS_POOL, "process", limit=LIMIT)
         for worker in (*targets.workers.values(), targets.processes):
             worker.ready()
         numbers = range(storm.releases)
@@ -187,16 +189,20 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
 
 
 def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
-    """Of each release that did not go as it should: the states of its run, and its checkpoints' task runs."""
+    """Of each release that did not go as it should, or was entered again after its end: the states of its run, and its
+    checkpoints' task runs."""
     told = []
     for window in windows:
-        run = on.call("GET", f"flow_runs/{window.run}")
         mine = {"flow_runs": {"id": {"any_": [window.run]}}, "task_runs": {"name": {"like_": "T+"}}}
         task_runs = on.pages("task_runs/filter", **mine, sort="ID_DESC")
-        names = Counter(task_run["name"] for task_run in task_runs)
-        if run["state"]["name"] == ("RolledBack" if window.bad else "Healthy") and max(names.values(), default=0) < 2:
-            continue
+        finished = Counter(run["name"] for run in task_runs if run["state"]["type"] in FINISHED)
+        judged = {name: times for name, times in finished.items() if name.startswith("T+")}
         states = on.call("GET", f"flow_run_states/?flow_run_id={window.run}")
+        ends = [state["name"] for state in sorted(states, key=itemgetter("timestamp"))]
+        end = "RolledBack" if window.bad else "Healthy"
+        as_it_should = ends.count(end) == 1 and ends[-1] == end and max(judged.values(), default=0) < 2
+        if as_it_should and (window.bad or len(judged) == len(CHECKPOINTS)):
+            continue
         told.append(
             {
                 "release": f"{window.service}, {'bad' if window.bad else 'good'}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter, defaultdict
@@ -21,7 +22,7 @@ from firstwatch.report.text import checkpoint_name
 CHECKPOINTS = {"error rate": 0, "p95 latency": 120, "memory trend": 300, "DB connections": 600, "memory creep": 1800}
 """Of the default window: seconds after the deploy, at the real scale."""
 OVER = ("COMPLETED", "FAILED", "CANCELLED")  # a run of ours that crashed is scheduled again
-_FINISHED = ("COMPLETED", "FAILED")  # a checkpoint whose process was killed has crashed, and is taken again
+FINISHED = ("COMPLETED", "FAILED")  # a checkpoint whose process was killed has crashed, and is taken again
 _AT_A_TIME = 8  # deploys that CI makes at once, at most
 _EVERY = 5.0  # seconds between two questions how many have ended
 _SETTLES = 30.0  # seconds for the server to write down the last task runs
@@ -96,12 +97,16 @@ def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], 
     by_id = {window.run: window for window in windows}
     runs = stage.pages("flow_runs/filter", flow_runs={"deployment_id": {"any_": [deployment]}}, sort="ID_DESC")
     task_runs = _settled(stage, deployment)
+    unseen = _unseen(task_runs, [run["id"] for run in runs if not by_id[run["id"]].bad], scale)
+    journals = {run: _journal(stage, run) for run, _ in unseen}
     return {
         "states": dict(Counter(run["state"]["name"] for run in runs)),
         "not_as_it_should": _wrong(runs, by_id),
         "entered_again": sum(run["run_count"] > 1 for run in runs),
         "rollbacks": _rollbacks(world, windows),
-        **_checkpoints(task_runs, {run["id"]: run for run in runs}, by_id, scale),
+        **_checkpoints(task_runs, {run["id"]: run for run in runs}, scale),
+        "checkpoints_unseen": [f"{by_id[run].service}: {step}" for run, step in unseen],
+        "checkpoints_lost": sum(step not in journals[run] for run, step in unseen),
         "asked_late_s": percentiles(window.asked_late for window in windows),
         "began_late_s": percentiles(_seconds(run["start_time"]) - _asked(run) for run in runs if run["start_time"]),
     }
@@ -117,6 +122,21 @@ def _settled(stage: Stage, deployment: str) -> list[dict[str, Any]]:
         time.sleep(3)
     smoke = {**theirs, "task_runs": {"name": {"like_": "smoke"}}}
     return [run for which in (wanted, smoke) for run in stage.pages("task_runs/filter", **which, sort="ID_DESC")]
+
+
+def _unseen(task_runs: Sequence[dict[str, Any]], good: Sequence[str], scale: float) -> list[tuple[str, str]]:
+    """Runs and those of their checkpoints of which no task run stands as finished. The server keeps what it is told of
+    task runs in its memory for a while: killed then, it has never heard of them. The run's own journal has."""
+    finished = {(run["flow_run_id"], run["name"]) for run in task_runs if run["state"]["type"] in FINISHED}
+    steps = [checkpoint_name(name, at / scale) for name, at in CHECKPOINTS.items()]
+    return [(run, step) for run in good for step in steps if (run, step) not in finished]
+
+
+def _journal(stage: Stage, run: str) -> set[str]:
+    """The steps that a run has written down as finished."""
+    kept = stage.pages("artifacts/filter", artifacts={"key": {"any_": [f"journal-{run}"]}}, sort="ID_DESC")
+    rows = (json.loads(entry["data"]) if isinstance(entry["data"], str) else entry["data"] for entry in kept)
+    return {row["step"] for each in rows for row in each}
 
 
 def _wrong(runs: Sequence[dict[str, Any]], by_id: Mapping[str, Window]) -> dict[str, int]:
@@ -143,10 +163,9 @@ def _rollbacks(world: str, windows: Sequence[Window]) -> dict[str, int]:
 def _checkpoints(
     task_runs: Sequence[dict[str, Any]],
     runs: Mapping[str, dict[str, Any]],
-    by_id: Mapping[str, Window],
     scale: float,
 ) -> dict[str, Any]:
-    """Each checkpoint's task runs: how late they began, how late they had judged, and how many are lost or doubled.
+    """Each checkpoint's task runs: how late they began, how late they had judged, and how many are doubled.
 
     Of bad releases, those before the verdict count only. T+0 is due when the smoke test has ended, which comes first. A
     lateness counts `scale` times at the real scale, as if what made it went with the window's time; but for T+0's: what
@@ -163,11 +182,10 @@ def _checkpoints(
         name, at = named[task_run["name"]]
         run = task_run["flow_run_id"]
         due = _asked(runs[run]) + at if at else smoked.get(run, _asked(runs[run]))
-        seen[run, name] += task_run["state"]["type"] in _FINISHED
+        seen[run, name] += task_run["state"]["type"] in FINISHED
         late[name].append(_seconds(task_run["start_time"]) - due)
         if task_run["end_time"] is not None:
             judged.append(_seconds(task_run["end_time"]) - due)
-    good = [run for run in runs if not by_id[run].bad]
     began = [seconds for of_one in late.values() for seconds in of_one]
     return {
         "checkpoints_late_s": {name: percentiles(late[name]) for name in CHECKPOINTS} | {"all": percentiles(began)},
@@ -175,7 +193,6 @@ def _checkpoints(
             seconds * (scale if CHECKPOINTS[name] else 1) for name, of_one in late.items() for seconds in of_one
         ),
         "checkpoints_judged_late_s": percentiles(judged),
-        "checkpoints_lost": sum(not seen[run, name] for run in good for name in CHECKPOINTS),
         "checkpoints_doubled": sum(times > 1 for times in seen.values()),
     }
 

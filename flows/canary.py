@@ -28,9 +28,10 @@ from tasks.opening import open_gate, open_run
 from tasks.promote import promote
 from tasks.run import Reasons, Run, promotion_step
 from tasks.secrets import load_secret
+from tasks.silence import WHEN_IT_ENDS
 
 
-@flow(name="canary", flow_run_name="canary {service} {version}", persist_result=False)
+@flow(name="canary", flow_run_name="canary {service} {version}", persist_result=False, **WHEN_IT_ENDS)
 async def canary(
     service: str,
     version: str,

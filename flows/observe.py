@@ -23,12 +23,13 @@ from flows.conclude import verify
 from tasks.opening import open_run
 from tasks.park import park_until
 from tasks.run import OURS_FOR, Reasons, Run, unharmed, window_ruling
+from tasks.silence import WHEN_IT_ENDS
 from tasks.watch import Window, checkpoint, failed_later, wait_for
 
 _AHEAD = OURS_FOR - 2  # seconds: as old as the answer may be, but for a checkpoint's own lateness
 
 
-@flow(name="observe", flow_run_name="observe {service} {version}", persist_result=False)
+@flow(name="observe", flow_run_name="observe {service} {version}", persist_result=False, **WHEN_IT_ENDS)
 async def observe(
     service: str, version: str, deployed_at: datetime | None = None, dry_run: bool = False
 ) -> State[None]:
@@ -67,7 +68,7 @@ async def _wait(run: Run, window: Window, look: Look) -> None:
         return
     what = ", ".join(_step(window, name) for name in look.reached)
     if not any(earlier.watched for earlier in before):
-        await park_until(run.client, run.flow_run.id, look.at, what, run.clock())
+        await park_until(run.client, run.flow_run, look.at, what, run.clock())
     asking = asyncio.create_task(_ask_ahead(run, window, look.at))
     try:
         await wait_for(window, look.at, what)

@@ -20,9 +20,10 @@ from flows.conclude import verify
 from tasks.check import Suite, check_version, run_checks
 from tasks.opening import open_run
 from tasks.run import Reasons, Run
+from tasks.silence import WHEN_IT_ENDS
 
 
-@flow(name="smoke", flow_run_name="smoke {service} {version}", persist_result=False)
+@flow(name="smoke", flow_run_name="smoke {service} {version}", persist_result=False, **WHEN_IT_ENDS)
 async def smoke(
     service: str, version: str = "", deployed_at: datetime | None = None, dry_run: bool = False
 ) -> State[None]:

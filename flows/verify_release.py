@@ -18,9 +18,10 @@ from flows.observe import observation_window
 from flows.smoke import smoke_suite
 from tasks.opening import open_run
 from tasks.run import Reasons, Run
+from tasks.silence import WHEN_IT_ENDS
 
 
-@flow(name="verify-release", flow_run_name="{service} {version}", persist_result=False)
+@flow(name="verify-release", flow_run_name="{service} {version}", persist_result=False, **WHEN_IT_ENDS)
 async def verify_release(
     service: str, version: str, deployed_at: datetime | None = None, dry_run: bool = False
 ) -> State[None]:

@@ -34,6 +34,7 @@ from firstwatch.spec.inconclusive import OnInconclusive
 from firstwatch.units import show_duration
 from tasks.report import publish_report
 from tasks.run import Run, unharmed
+from tasks.silence import say_it_rests
 
 DEPLOYMENT = "answer/production"
 MAX_ROUNDS = 3  # how often a release may be watched on
@@ -189,6 +190,7 @@ async def _ask(run: Run, asked: Question) -> None:
     suspended = await run.client.set_flow_run_state(run.flow_run.id, state)
     if suspended.status != SetStateStatus.ACCEPT:
         raise RuntimeError(f"the flow run cannot be suspended: {suspended.details}")
+    say_it_rests(run.flow_run)
     get_run_logger().info("A decision is awaited until %s", datetime.fromtimestamp(asked.deadline, UTC))
     raise Pause(state=suspended.state)
 

@@ -32,15 +32,12 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.restart import schedule_again
+from tasks.silence import TAGS
 
 HEARTBEAT = 8  # seconds between two signs of life of a worker
 SILENT = 25.0  # seconds without one, after which it is dead
 FORGOTTEN = {StateType.CRASHED: 45.0, StateType.PENDING: 90.0}
 """Seconds in such a state, after which no automation will come any more: they need some 10, and 60."""
-VOUCHED_FOR = "firstwatch.flow-run.vouched-for"
-"""The event of a run that does not beat itself, once it has begun: whether it lives is its worker's to say."""
-RELEASE, MONITOR = "firstwatch", "firstwatch-monitor"
-TAGS = [RELEASE, MONITOR]  # of what `firstwatch setup` deploys
 _FORGOTTEN_EVERY = 30.0  # seconds between two looks for them
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200

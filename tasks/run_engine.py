@@ -11,13 +11,13 @@ from typing import Any
 from anyio import CancelScope
 from prefect._flow_run_suspension import FlowRunSuspensionRequest, register_flow_run_suspension_request
 from prefect.client.schemas.objects import FlowRun
-from prefect.events import Event, emit_event
+from prefect.events import Event
 from prefect.flow_engine import AsyncFlowRunEngine
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
-from tasks.orphans import RELEASE, VOUCHED_FOR
+from tasks.silence import vouch
 
 VOUCHED_AFTER = 20.0
 """Seconds after a run's beginning. At once is too soon: the server may hear of it before it has heard of the beginning,
@@ -76,11 +76,10 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
         It must hear so after it has heard that the run began, or it would wait for a heartbeat from then on.
         """
         assert self.flow_run is not None
-        if RELEASE in self.flow_run.tags and (began := self.flow_run.state) is not None:
-            resource, related = self._build_heartbeat_event_template()
+        if (began := self.flow_run.state) is not None:
             # The state's id is that of the server's own event of it.
-            beginning = Event(id=began.id, event="", resource=resource, occurred=began.timestamp)
-            emit_event(VOUCHED_FOR, resource=resource, related=related, follows=beginning)  # a thread sends it
+            resource = {"prefect.resource.id": f"prefect.flow-run.{self.flow_run.id}"}
+            vouch(self.flow_run, Event(id=began.id, event="", resource=resource, occurred=began.timestamp))
 
 
 def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
@@ -100,6 +99,8 @@ async def run_to_its_end(
         async with turn:
             await stack.enter_async_context(engine.start())
         begun()
+        assert engine.flow_run is not None
+        vouch(engine.flow_run)  # a process that had the run before may have died, and its silence be counted
         vouching = asyncio.get_running_loop().call_later(VOUCHED_AFTER, engine.say_who_has_it)
         stack.callback(vouching.cancel)
         while engine.is_running():

@@ -23,9 +23,9 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from firstwatch.spec import Service
 from tasks.commands import read_services
-from tasks.orphans import TAGS, VOUCHED_FOR
 from tasks.restart import RESTARTING
 from tasks.secrets import load_secret
+from tasks.silence import RESTS, TAGS, VOUCHED_FOR
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
@@ -39,6 +39,7 @@ ENDED_OURS = {
 } | {f"prefect.flow-run.{name}" for name in ("Up", "Degraded", "Down", "Unknown", "Overlapped", "Refused")}
 # A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
 AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
+HEARTBEAT = "prefect.flow-run.heartbeat"
 _AFTERWARDS = 40.0  # seconds that a round may take beyond its looking, to begin, to remember and to tell
 
 
@@ -50,6 +51,9 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
     its Crashed event, and the silence after it, on which the run is scheduled at once, whatever its state. (Crashed
     would be refused where it is Crashed already.) A run that has ended, and whose last event was dropped, is entered
     once more and ends as it did: `tasks.opening` sees to that.
+
+    The event of a state may be heard long after it happened (tasks/silence.py has why): that a run began, or has ended,
+    it is told in two ways.
 
     A monitor's round is short, and the event of its one heartbeat may come after that of its end, from which on the
     silence would be counted. It is given the time of the longest round (seconds) instead.
@@ -89,8 +93,8 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
         on_silence(
             "firstwatch: a silent run has crashed",
             [RELEASES],
-            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # killed before its first one, too
-            expect={"prefect.flow-run.heartbeat", VOUCHED_FOR} | AT_REST | ENDED | ENDED_OURS,
+            after={HEARTBEAT, "prefect.flow-run.Running"},  # killed before its first one, too
+            expect={HEARTBEAT, VOUCHED_FOR, RESTS} | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=90),
             action=ChangeFlowRunState(
                 state=StateType.SCHEDULED,
@@ -102,7 +106,9 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
             "firstwatch: a run that never started has crashed",
             [RELEASES, MONITORS],
             after={"prefect.flow-run.Pending"},
-            expect={"prefect.flow-run.Running", "prefect.flow-run.Crashed"} | ENDED | ENDED_OURS,
+            expect={"prefect.flow-run.Running", "prefect.flow-run.Crashed", HEARTBEAT, VOUCHED_FOR, RESTS}
+            | ENDED
+            | ENDED_OURS,
             within=timedelta(seconds=60),
             action=ChangeFlowRunState(state=StateType.CRASHED, message="Pending for 60 seconds without starting."),
         ),

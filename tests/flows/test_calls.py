@@ -96,7 +96,7 @@ def test_a_quiet_round_asks_for_little_and_its_page_follows_what_happens(
         asyncio.run(work(shop))
 
 
-def test_checkpoints_that_follow_each_other_share_one_look_whether_the_run_is_ours_and_the_verdict_has_its_own(
+def test_whose_the_run_is_is_asked_ahead_of_a_checkpoint_and_at_it_and_for_the_verdict(
     prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIRSTWATCH_SERVICES", str(tmp_path))
@@ -111,4 +111,5 @@ def test_checkpoints_that_follow_each_other_share_one_look_whether_the_run_is_ou
 
     with counted(prefect_api) as asked:
         assert asyncio.run(work()).name == "Inconclusive"
-    assert asked.count("GET /flow_runs/…") == 2  # the engine's, and the verdict's
+    # The engine's and the verdict's; those at each checkpoint; those ahead of all but the first, where there is time.
+    assert 2 + 3 <= asked.count("GET /flow_runs/…") <= 2 + 3 + 2

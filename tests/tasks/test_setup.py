@@ -11,8 +11,8 @@ from prefect.events import EventTrigger
 from prefect.events.actions import ChangeFlowRunState
 
 from tasks import afterwards
-from tasks.orphans import VOUCHED_FOR
 from tasks.setup import restart_automations
+from tasks.silence import RESTS, VOUCHED_FOR
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*ROOT.glob("flows/*.py"), ROOT / "tasks/park.py", ROOT / "tasks/ask.py"]
@@ -39,9 +39,17 @@ def test_a_run_that_is_killed_before_its_first_heartbeat_falls_silent_too() -> N
     assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"} <= silent.trigger.after
     # A run in its worker's process beats not at all, so that one word of its worker must do.
     assert VOUCHED_FOR in silent.trigger.expect and VOUCHED_FOR not in silent.trigger.after
+    assert RESTS in silent.trigger.expect and RESTS not in silent.trigger.after
     [action] = silent.actions
     # Crashed would be refused where it is Crashed already, and only the event of that was lost.
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
+
+
+def test_a_run_that_beats_or_is_vouched_for_has_started() -> None:
+    """The event of its state may be heard late, where the server was started again: nobody is to crash it for that."""
+    [pending] = [a for a in restart_automations() if "never started" in a.name]
+    assert isinstance(pending.trigger, EventTrigger)
+    assert {"prefect.flow-run.heartbeat", VOUCHED_FOR, RESTS} <= pending.trigger.expect
 
 
 def test_a_round_that_has_ended_is_not_begun_again() -> None:

@@ -1,0 +1,49 @@
+"""What the automation that looks after silent releases is told by ourselves (tasks/setup.py has it).
+
+Prefect's server tells it of each state, but behind the state before: after a restart, a server that keeps its events in
+memory no longer knows that it has seen that one, and lets what follows wait for fifteen minutes. In between, a run's
+heartbeats would start the count of its silence, and no end would stop it: it would be entered again every 90 s. The
+words here follow nothing, and reach the server by the same web socket as the heartbeats, behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.events import Event, emit_event
+from prefect.events.related import tags_as_related_resources
+
+RELEASE, MONITOR = "firstwatch", "firstwatch-monitor"
+TAGS = [RELEASE, MONITOR]  # of what `firstwatch setup` deploys
+VOUCHED_FOR = "firstwatch.flow-run.vouched-for"
+"""Of a run that does not beat itself: whether it lives is its worker's to say."""
+RESTS = "firstwatch.flow-run.rests"
+"""Of a run that has ended, is parked, or asks a person: nothing is to be heard of it any more."""
+
+
+def vouch(flow_run: FlowRun, follows: Event | None = None) -> None:
+    """Say that the run's worker answers for it. A thread sends it."""
+    _say(VOUCHED_FOR, flow_run, follows)
+
+
+def say_it_rests(flow_run: FlowRun) -> None:
+    """Call it when its state says so already: a run that died before has to be heard of by its silence."""
+    _say(RESTS, flow_run)
+
+
+def has_ended(flow: object, flow_run: FlowRun, state: State[Any]) -> None:
+    """`say_it_rests`, as a hook of a flow's final states."""
+    say_it_rests(flow_run)
+
+
+WHEN_IT_ENDS: dict[str, Any] = {
+    f"on_{state}": [has_ended] for state in ("completion", "failure", "cancellation")
+}  # for the flows that verify a release
+
+
+def _say(event: str, flow_run: FlowRun, follows: Event | None = None) -> None:
+    if RELEASE not in flow_run.tags:
+        return
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name}
+    emit_event(event, resource=resource, related=tags_as_related_resources(flow_run.tags), follows=follows)
