@@ -42,7 +42,7 @@ NAMES = ("one", "two")  # of the workers
 AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
 PROCESS_POOL = "bench-process"
 ON_PROCESSES = 3  # every so many-th release
-LIMIT = 6  # processes at once: as many as two cores can start within a minute, with all else that starts again
+AT_ONCE = 6  # processes: as many as two cores can start within a minute, with all else that starts again
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Targets:
     processes: Worker | None = None  # the worker of the process pool; its runs are killed, not it
     due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)  # what is to be started again, and when
     log: list[dict[str, Any]] = field(default_factory=list)
+    fallen: int = 0  # how often the process pool's worker has ended by itself
 
     def strike(self, kind: str, rng: random.Random) -> bool:
         """Kill one of a kind. False where there is none now."""
@@ -94,6 +95,10 @@ class Targets:
 
     def revive(self, now: float = float("inf")) -> None:
         """Start again what is due; by default, all that has died."""
+        assert self.processes is not None
+        if not self.processes.process.alive():
+            self.fallen += 1
+            self.processes = self.on.worker(PROCESS_POOL, "process")
         waiting, self.due = self.due, []
         for when, again in waiting:
             if when <= now:
@@ -133,15 +138,17 @@ def kinds(kills: int, rng: random.Random) -> list[str]:
 
 
 def rage(targets: Targets, storm: Storm, over: threading.Event) -> None:
-    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later."""
-    rng = random.Random(SEED)
+    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later; of which there
+    is none for as long as all should take, never."""
+    rng, until = random.Random(SEED), time.monotonic() + 2 * storm.seconds
     waiting = kinds(storm.kills, rng)
-    while waiting and not over.is_set():
+    while waiting and not over.is_set() and time.monotonic() < until:
         time.sleep(rng.uniform(0.4, 1.6) * storm.every)
         targets.revive(time.monotonic())
         which = next((n for n, kind in enumerate(waiting) if targets.strike(kind, rng)), None)
-        if which is not None:
-            waiting.pop(which)
+        if which is None:
+            continue
+        waiting.pop(which)
         if len(targets.log) % 20 == 0:
             say(f"{len(targets.log)} of {storm.kills} kills")
     targets.revive()
@@ -151,13 +158,14 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
     """Rage, and see what came of every release."""
     result: dict[str, Any] = {"storm": asdict(storm), "seed": SEED, "machine": machine()}
     plan = Plan(windows=storm.releases, scale=storm.scale, process=0)
-    settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL=0.2"]
+    # What the server has been told of task runs is written at once: what is in its memory is lost when it is killed.
+    settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE=1"]
     with stage(settings) as on, ThreadPoolExecutor(2) as pool:
         world = start_world(on, plan)[0].announced
         deployment = on.deployment("verify-release")
-        same = on.process_pool(deployment, PROCESS_POOL)
+        same = on.process_pool(deployment, PROCESS_POOL, AT_ONCE)
         targets = Targets(on, {name: on.worker(name=name) for name in NAMES})
-        targets.processes = on.worker(PROCESS_POOL, "process", limit=LIMIT)
+        targets.processes = on.worker(PROCESS_POOL, "process")
         for worker in (*targets.workers.values(), targets.processes):
             worker.ready()
         numbers = range(storm.releases)
@@ -181,6 +189,7 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
         finally:
             over.set()
             result["kills"] = dict(Counter(each["kind"] for each in targets.log))
+            result["process_worker_ended_by_itself"] = targets.fallen
             result["log"] = [f"{time.strftime('%H:%M:%S', time.gmtime(e['at']))} {e['what']}" for e in targets.log]
             keep(result)
     result["held"] = {name: held(result[name]) for name in ("firstwatch", "process")}

@@ -81,11 +81,8 @@ class Stage:
         found: dict[str, Any] = self.call("GET", f"deployments/name/{flow}/production")
         return found
 
-    def worker(
-        self, pool: str = "production", kind: str = "firstwatch", name: str = "", limit: int = 0, **env: str
-    ) -> Worker:
-        """`limit`: the most runs that it has at once; 0: as many as come."""
-        worker = Worker(self.stack, pool, kind, name, limit, env)
+    def worker(self, pool: str = "production", kind: str = "firstwatch", name: str = "", **env: str) -> Worker:
+        worker = Worker(self.stack, pool, kind, name, env)
         self._families.append(worker.process)
         return worker
 
@@ -93,9 +90,9 @@ class Stage:
         """Start the server that has ended once more, on its port."""
         self.server = self.stack.prefect_server(int(self.stack.api_url.removesuffix("/api").rpartition(":")[2]))
 
-    def process_pool(self, deployment: Mapping[str, Any], pool: str) -> str:
-        """The id of the same deployment for a pool of type `process`, which is made."""
-        self.call("POST", "work_pools/", name=pool, type="process")
+    def process_pool(self, deployment: Mapping[str, Any], pool: str, at_once: int | None = None) -> str:
+        """The id of the same deployment for a pool of type `process`, which is made; `at_once`: runs, at most."""
+        self.call("POST", "work_pools/", name=pool, type="process", concurrency_limit=at_once)
         return self.like(deployment, pool, work_pool_name=pool)
 
     def like(self, deployment: Mapping[str, Any], name: str, **more: Any) -> str:
@@ -116,11 +113,10 @@ class Stage:
 class Worker:
     """A worker's process, of our type or of Prefect's; ours tells how it is."""
 
-    def __init__(self, stack: Stack, pool: str, kind: str, name: str, limit: int, env: Mapping[str, str]) -> None:
+    def __init__(self, stack: Stack, pool: str, kind: str, name: str, env: Mapping[str, str]) -> None:
         self._kind, self._url = kind, f"http://127.0.0.1:{free_port()}"
         argv = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", kind]
         argv += ["--name", name] if name else []
-        argv += ["--limit", str(limit)] if limit else []
         more = {"FIRSTWATCH_WORKER_METRICS": self._url.removeprefix("http://"), "FIRSTWATCH_WORKER_DRAIN_SECONDS": "1"}
         self.process = Process(argv, stack.home / f"worker-{name or pool}.log", {**stack.env, **more, **env})
 

@@ -8,8 +8,7 @@ done next; `sent` is written right before the first byte leaves:
     accepted  done; later callers get this record.
     unknown   sent, and the answer never came: not sent again. People are told.
 
-Only `prefect_deployment` may be repeated in any state, because there the server itself refuses a key used before; and
-an order that says `again`, once more.
+Only an order that `may_be_repeated` is sent in any state but accepted.
 The variable stays, as the record: to allow another rollback of the same release, a person deletes it in the UI.
 """
 
@@ -87,7 +86,7 @@ class Claim:
             claim = standing
         if claim.owner != str(order.owner) or await _superseded(client, order):
             return claim, False
-        if order.again or order.adapter == "prefect_deployment":
+        if order.may_be_repeated:
             return claim, claim.record.state is not RollbackState.ACCEPTED
         return claim, claim.record.state is RollbackState.FAILED
 
@@ -174,7 +173,7 @@ async def send_once(
         if claim.owner != str(order.owner) or await _superseded(client, order):
             return await _await_owner(client, order, clock)
         if claim.record.state is RollbackState.SENT:  # our own process died while it waited for the answer
-            why = "the process was killed before the answer came; not sent again"
+            why = "the process was killed before the answer came"
             await _settle(claim, order, RollbackState.UNKNOWN, why)
         return claim.record
     send = await ADAPTERS[order.adapter](order, load_secret)

@@ -75,6 +75,12 @@ class Order:
         return next(way for way in spec.HOOK_WAYS if getattr(self.hook, way))
 
     @property
+    def may_be_repeated(self) -> bool:
+        """Though an answer to it is awaited: whoever was asked does not know of it, or is Prefect's own server, which
+        takes a key once only."""
+        return self.again or self.adapter == "prefect_deployment"
+
+    @property
     def body(self) -> dict[str, Any]:
         """What a webhook is sent."""
         return {

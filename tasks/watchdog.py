@@ -29,6 +29,7 @@ from firstwatch.spec import Service, Slack
 from firstwatch.units import show_duration
 from tasks.hooks import LoadSecret
 from tasks.together import together
+from tasks.wire import tls_context
 
 EVENT = "firstwatch.round"
 _TOLERATED = 2.5  # intervals without a round; two may be lost to a restart
@@ -97,7 +98,7 @@ async def _tell_all(told: Sequence[tuple[PrefectClient, dict[str, Any]]]) -> lis
 async def ping(url: Secret, timeout: float = 5.0) -> str:
     """Tell a dead-man switch outside that we live. Returns what went wrong, without the URL; empty: nothing."""
     try:
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=timeout, trust_env=False, verify=tls_context(None, False)) as client:
             answer = await client.get(url.reveal(), headers={"User-Agent": "Firstwatch"})
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:
         return f"the dead-man switch could not be reached ({type(problem).__name__})"
