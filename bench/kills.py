@@ -138,8 +138,8 @@ def kinds(kills: int, rng: random.Random) -> list[str]:
 
 
 def rage(targets: Targets, storm: Storm, over: threading.Event) -> None:
-    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later; of which there
-    is none for as long as all should take, never."""
+    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later, or never,
+    where that takes as long again as all should."""
     rng, until = random.Random(SEED), time.monotonic() + 2 * storm.seconds
     waiting = kinds(storm.kills, rng)
     while waiting and not over.is_set() and time.monotonic() < until:

@@ -25,7 +25,7 @@ from firstwatch.spec import Service
 from tasks.commands import read_services
 from tasks.restart import RESTARTING
 from tasks.secrets import load_secret
-from tasks.silence import RESTS, TAGS, VOUCHED_FOR
+from tasks.silence import HEARTBEAT, RESTS, TAGS, VOUCHED_FOR
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
@@ -39,7 +39,6 @@ ENDED_OURS = {
 } | {f"prefect.flow-run.{name}" for name in ("Up", "Degraded", "Down", "Unknown", "Overlapped", "Refused")}
 # A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
 AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
-HEARTBEAT = "prefect.flow-run.heartbeat"
 _AFTERWARDS = 40.0  # seconds that a round may take beyond its looking, to begin, to remember and to tell
 
 

@@ -3,7 +3,7 @@
 Prefect's server tells it of each state, but behind the state before: after a restart, a server that keeps its events in
 memory no longer knows that it has seen that one, and lets what follows wait for fifteen minutes. In between, a run's
 heartbeats would start the count of its silence, and no end would stop it: it would be entered again every 90 s. The
-words here follow nothing, and reach the server by the same web socket as the heartbeats, behind them.
+words here follow nothing that a server may have forgotten.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import Event, emit_event
 from prefect.events.related import tags_as_related_resources
 
+from tasks.run_loop import run_name
+
 RELEASE, MONITOR = "firstwatch", "firstwatch-monitor"
 TAGS = [RELEASE, MONITOR]  # of what `firstwatch setup` deploys
+HEARTBEAT = "prefect.flow-run.heartbeat"
 VOUCHED_FOR = "firstwatch.flow-run.vouched-for"
 """Of a run that does not beat itself: whether it lives is its worker's to say."""
 RESTS = "firstwatch.flow-run.rests"
-"""Of a run that has ended, is parked, or asks a person: nothing is to be heard of it any more."""
+"""Of a run in a process of its own that has ended, is parked, or asks a person: nothing is to be heard of it now."""
 
 
 def vouch(flow_run: FlowRun, follows: Event | None = None) -> None:
     """Say that the run's worker answers for it. A thread sends it."""
-    _say(VOUCHED_FOR, flow_run, follows)
+    if RELEASE in flow_run.tags:
+        _say(VOUCHED_FOR, flow_run, follows)
 
 
 def say_it_rests(flow_run: FlowRun) -> None:
-    """Call it when its state says so already: a run that died before has to be heard of by its silence."""
-    _say(RESTS, flow_run)
+    """Call it when its state says so already: a run that died before has to be heard of by its silence.
+
+    The server hears several events at once. So that this one comes after the run's heartbeats, it follows one more.
+    """
+    if RELEASE in flow_run.tags and run_name.get(None) is None:  # inside a worker, nothing has beaten
+        _say(RESTS, flow_run, follows=_say(HEARTBEAT, flow_run))
 
 
 def has_ended(flow: object, flow_run: FlowRun, state: State[Any]) -> None:
@@ -42,8 +50,6 @@ WHEN_IT_ENDS: dict[str, Any] = {
 }  # for the flows that verify a release
 
 
-def _say(event: str, flow_run: FlowRun, follows: Event | None = None) -> None:
-    if RELEASE not in flow_run.tags:
-        return
+def _say(event: str, flow_run: FlowRun, follows: Event | None = None) -> Event | None:
     resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name}
-    emit_event(event, resource=resource, related=tags_as_related_resources(flow_run.tags), follows=follows)
+    return emit_event(event, resource=resource, related=tags_as_related_resources(flow_run.tags), follows=follows)
