@@ -193,6 +193,7 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
             result["log"] = [f"{time.strftime('%H:%M:%S', time.gmtime(e['at']))} {e['what']}" for e in targets.log]
             keep(result)
     result["held"] = {name: held(result[name]) for name in ("firstwatch", "process")}
+    result["held"]["storm"] = {"all kills were made": len(targets.log) == storm.kills}
     keep(result)
     return result
 
