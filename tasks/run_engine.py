@@ -11,7 +11,6 @@ from typing import Any
 from anyio import CancelScope
 from prefect._flow_run_suspension import FlowRunSuspensionRequest, register_flow_run_suspension_request
 from prefect.client.schemas.objects import FlowRun
-from prefect.events import Event
 from prefect.flow_engine import AsyncFlowRunEngine
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
@@ -20,8 +19,9 @@ from prefect.utilities.callables import get_call_parameters, parameters_to_args_
 from tasks.silence import vouch
 
 VOUCHED_AFTER = 20.0
-"""Seconds after a run's beginning. At once is too soon: the server may hear of it before it has heard of the beginning,
-and its clock may be behind ours. Ninety are too late: then the run is taken for dead."""
+"""Seconds after a run's beginning at which it is vouched for again. The word at once may be too soon: the server may
+hear it before it has heard of the beginning, and its clock may be behind ours. Ninety are too late: then the run is
+taken for dead."""
 
 
 class Ending(enum.Enum):
@@ -70,16 +70,14 @@ class RunEngine(AsyncFlowRunEngine[Any, Any]):
             request.raise_if_requested()
             yield request
 
-    def say_who_has_it(self) -> None:
+    def say_who_has_it(self, again: bool = False) -> None:
         """Tell the automation that looks after silent releases that this run does not beat: its worker does.
 
-        It must hear so after it has heard that the run began, or it would wait for a heartbeat from then on.
+        At once, as a process that had the run before may have died, and its silence be counted. And `again`, behind the
+        word that the run began: from then on a heartbeat is waited for.
         """
         assert self.flow_run is not None
-        if (began := self.flow_run.state) is not None:
-            # The state's id is that of the server's own event of it.
-            resource = {"prefect.resource.id": f"prefect.flow-run.{self.flow_run.id}"}
-            vouch(self.flow_run, Event(id=began.id, event="", resource=resource, occurred=began.timestamp))
+        vouch(self.flow_run, since=self.flow_run.state if again else None)
 
 
 def engine_for(flow: Flow[Any, Any], flow_run: FlowRun) -> RunEngine:
@@ -99,9 +97,8 @@ async def run_to_its_end(
         async with turn:
             await stack.enter_async_context(engine.start())
         begun()
-        assert engine.flow_run is not None
-        vouch(engine.flow_run)  # a process that had the run before may have died, and its silence be counted
-        vouching = asyncio.get_running_loop().call_later(VOUCHED_AFTER, engine.say_who_has_it)
+        engine.say_who_has_it()
+        vouching = asyncio.get_running_loop().call_later(VOUCHED_AFTER, engine.say_who_has_it, True)
         stack.callback(vouching.cancel)
         while engine.is_running():
             async with engine.run_context():

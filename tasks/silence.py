@@ -25,10 +25,13 @@ RESTS = "firstwatch.flow-run.rests"
 """Of a run in a process of its own that has ended, is parked, or asks a person: nothing is to be heard of it now."""
 
 
-def vouch(flow_run: FlowRun, follows: Event | None = None) -> None:
-    """Say that the run's worker answers for it. A thread sends it."""
+def vouch(flow_run: FlowRun, since: State[Any] | None = None) -> None:
+    """Say that the run's worker answers for it; the server is to hear it after it has heard of the state `since`, if
+    that is given. A thread sends it."""
     if RELEASE in flow_run.tags:
-        _say(VOUCHED_FOR, flow_run, follows)
+        # A state's id is that of the server's own event of it.
+        heard = Event(id=since.id, event="", resource=_resource(flow_run), occurred=since.timestamp) if since else None
+        _say(VOUCHED_FOR, flow_run, heard)
 
 
 def say_it_rests(flow_run: FlowRun) -> None:
@@ -51,5 +54,9 @@ WHEN_IT_ENDS: dict[str, Any] = {
 
 
 def _say(event: str, flow_run: FlowRun, follows: Event | None = None) -> Event | None:
-    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name}
-    return emit_event(event, resource=resource, related=tags_as_related_resources(flow_run.tags), follows=follows)
+    related = tags_as_related_resources(flow_run.tags)
+    return emit_event(event, resource=_resource(flow_run), related=related, follows=follows)
+
+
+def _resource(flow_run: FlowRun) -> Any:
+    return {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name}
