@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,7 +98,6 @@ def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], 
     runs = stage.pages("flow_runs/filter", flow_runs={"deployment_id": {"any_": [deployment]}}, sort="ID_DESC")
     task_runs = _settled(stage, deployment)
     unseen = _unseen(task_runs, [run["id"] for run in runs if not by_id[run["id"]].bad], scale)
-    journals = {run: _journal(stage, run) for run, _ in unseen}
     return {
         "states": dict(Counter(run["state"]["name"] for run in runs)),
         "not_as_it_should": _wrong(runs, by_id),
@@ -106,7 +105,7 @@ def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], 
         "rollbacks": _rollbacks(world, windows),
         **_checkpoints(task_runs, {run["id"]: run for run in runs}, scale),
         "checkpoints_unseen": [f"{by_id[run].service}: {step}" for run, step in unseen],
-        "checkpoints_lost": sum(step not in journals[run] for run, step in unseen),
+        "checkpoints_lost": _lost(unseen, {run: _journal(stage, run) for run, _ in unseen}),
         "asked_late_s": percentiles(window.asked_late for window in windows),
         "began_late_s": percentiles(_seconds(run["start_time"]) - _asked(run) for run in runs if run["start_time"]),
     }
@@ -137,6 +136,11 @@ def _journal(stage: Stage, run: str) -> set[str]:
     kept = stage.pages("artifacts/filter", artifacts={"key": {"any_": [f"journal-{run}"]}}, sort="ID_DESC")
     rows = (json.loads(entry["data"]) if isinstance(entry["data"], str) else entry["data"] for entry in kept)
     return {row["step"] for each in rows for row in each}
+
+
+def _lost(unseen: Sequence[tuple[str, str]], journals: Mapping[str, Collection[str]]) -> int:
+    """How many of those checkpoints are in no journal either."""
+    return sum(step not in journals[run] for run, step in unseen)
 
 
 def _wrong(runs: Sequence[dict[str, Any]], by_id: Mapping[str, Window]) -> dict[str, int]:

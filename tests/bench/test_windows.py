@@ -12,7 +12,7 @@ import pytest
 
 from bench import windows
 from bench.processes import percentiles
-from bench.window_runs import Window, _checkpoints, _unseen, _wrong, is_bad
+from bench.window_runs import Window, _checkpoints, _lost, _unseen, _wrong, is_bad
 from bench.window_series import Process, page, past
 from bench.window_world import World
 from firstwatch.spec import load_or_raise, look_every, window_length
@@ -87,6 +87,8 @@ def test_how_late_a_checkpoint_is_and_what_that_is_at_the_real_scale() -> None:
 def test_a_checkpoint_that_is_lost_or_doubled_is_seen() -> None:
     assert _unseen(ALL, ["a"], 60) == []
     assert _unseen(ALL[:-1], ["a"], 60) == [("a", "T+30s memory creep")]
+    assert _lost([("a", "T+30s memory creep")], {"a": ["T+0s error rate"]}) == 1
+    assert _lost([("a", "T+30s memory creep")], {"a": ["T+30s memory creep"]}) == 0
     killed = _task_run("a", "T+30s memory creep", 30, "CRASHED")
     assert _unseen([*ALL[:-1], killed], ["a"], 60) == [("a", "T+30s memory creep")]
     assert _looked_at(*ALL, ALL[2])["checkpoints_doubled"] == 1
