@@ -35,6 +35,7 @@ from tasks.restart import RESTARTING
 from tasks.run import NotVerifiable, Run
 from tasks.secrets import SecretMissing, known_secrets, load_secret
 from tasks.service_files import parsed
+from tasks.silence import beating
 from tasks.sources import open_source
 from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
@@ -66,6 +67,7 @@ async def open_run(
         flow_run = this_flow_run()
         if flow_run.run_count > MAX_RESTARTS:
             raise NotVerifiable(f"its process has died {flow_run.run_count - 1} times: given up")
+        stack.enter_context(beating(flow_run))
         transport = await stack.enter_async_context(open_transport(spec, logger=logger))
         for secret in await known_secrets(spec):
             transport.redactor.add(secret)

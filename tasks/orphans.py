@@ -1,10 +1,11 @@
 """Runs whose worker has died are taken up again by the pool's other workers, or by the one that follows it.
 
 Each worker writes its name and its incarnation on the runs that it takes up, and beats (Prefect's own heartbeat, every
-HEARTBEAT seconds) while it lives. One whose last beat is SILENT seconds older than our own is dead. All times are the
-Prefect server's, so that clocks may differ. The automations of `firstwatch setup` find such runs too, by the silence of
-the run itself, which takes two minutes. Of what a server had not told them when it was killed they never hear: a run of
-ours that has stood as crashed, or as pending, for longer than they need, in whichever pool, is taken up here as well.
+BEATS_EVERY seconds) while it lives. One whose last beat is DEAD_AFTER seconds older than our own is dead. All times are
+the Prefect server's, so that clocks may differ. The automations of `firstwatch setup` find such runs too, by the
+silence of the run itself, which takes up to a minute. Of what a server had not told them when it was killed they never
+hear: a run of ours that has stood as crashed, or as pending, for longer than they need, in whichever pool, is taken up
+here as well.
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from tasks.restart import schedule_again
 from tasks.silence import TAGS
 
-HEARTBEAT = 8  # seconds between two signs of life of a worker
-SILENT = 25.0  # seconds without one, after which it is dead
-FORGOTTEN = {StateType.CRASHED: 45.0, StateType.PENDING: 90.0}
-"""Seconds in such a state, after which no automation will come any more: they need some 10, and 60."""
-_FORGOTTEN_EVERY = 30.0  # seconds between two looks for them
+BEATS_EVERY = 8  # seconds between two signs of life of a worker
+DEAD_AFTER = 25.0  # seconds without one, after which it is dead
+FORGOTTEN = {StateType.CRASHED: 25.0, StateType.PENDING: 75.0}
+"""Seconds in such a state, after which no automation will come any more: they need some 15, and 65."""
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200
 _EARS = 3  # beats in a row that the server must have heard of us, before we take another's silence for its death
@@ -66,14 +66,13 @@ class Orphans:
         self._owner, self._logger = owner, logger
         self._heard: deque[float] = deque(maxlen=_EARS)  # when the server last heard us; monotonic
         self._looked: dict[str, datetime | None] = {}  # the dead whose runs were seen to, and their last beats
-        self._looked_for_forgotten = -_FORGOTTEN_EVERY  # monotonic
         self.taken = 0  # runs that were given to the living, so far
 
     async def look(self, client: PrefectClient, pool: str) -> bool:
         """Call it after a heartbeat that the server took. Says whether we were silent for so long before that we were
         taken for dead ourselves. Raises httpx.HTTPError."""
         now = time.monotonic()
-        was_silent = bool(self._heard) and now - self._heard[-1] > SILENT
+        was_silent = bool(self._heard) and now - self._heard[-1] > DEAD_AFTER
         self._heard.append(now)
         await self._bury(client, pool)
         return was_silent
@@ -88,8 +87,7 @@ class Orphans:
         if new or first:
             await self._take(client, pool, new)
             self._looked |= {self._owner.name: None, **{name: dead[name] for name in new}}
-        if sees and time.monotonic() - self._looked_for_forgotten > _FORGOTTEN_EVERY:
-            self._looked_for_forgotten = time.monotonic()
+        if sees:
             await self._take_forgotten(client, beats[self._owner.name])
 
     def _sees_to_it(self, beats: Mapping[str, datetime]) -> bool:
@@ -106,7 +104,7 @@ class Orphans:
         """Without a gap for so long that everybody who lives was heard too: not so after the server was away."""
         if len(self._heard) < _EARS:
             return False
-        return all(b - a < SILENT for a, b in pairwise(self._heard))
+        return all(b - a < DEAD_AFTER for a, b in pairwise(self._heard))
 
     async def _take(self, client: PrefectClient, pool: str, dead: set[str]) -> None:
         for run in await _held(client, pool):
@@ -130,7 +128,7 @@ class Orphans:
 
 
 def _living(beats: Mapping[str, datetime], ours: datetime) -> set[str]:
-    return {name for name, beat in beats.items() if (ours - beat).total_seconds() < SILENT}
+    return {name for name, beat in beats.items() if (ours - beat).total_seconds() < DEAD_AFTER}
 
 
 async def _ours_in(client: PrefectClient, state: StateType, now: datetime) -> list[FlowRun]:

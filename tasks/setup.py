@@ -25,7 +25,7 @@ from firstwatch.spec import Service
 from tasks.commands import read_services
 from tasks.restart import RESTARTING
 from tasks.secrets import load_secret
-from tasks.silence import HEARTBEAT, RESTS, TAGS, VOUCHED_FOR
+from tasks.silence import DEAD_AFTER, HEARTBEAT, RESTS, TAGS, VOUCHED_FOR
 from tasks.watchdog import ensure_watchdogs
 
 WORK_POOL = "production"
@@ -94,11 +94,11 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
             [RELEASES],
             after={HEARTBEAT, "prefect.flow-run.Running"},  # killed before its first one, too
             expect={HEARTBEAT, VOUCHED_FOR, RESTS} | AT_REST | ENDED | ENDED_OURS,
-            within=timedelta(seconds=90),
+            within=timedelta(seconds=DEAD_AFTER),
             action=ChangeFlowRunState(
                 state=StateType.SCHEDULED,
                 name=RESTARTING,
-                message="No heartbeat for 90 s; a new process goes on.",
+                message=f"No heartbeat for {DEAD_AFTER:g} s; a new process goes on.",
             ),
         ),
         on_silence(

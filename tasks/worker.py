@@ -33,7 +33,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from tasks.attempt import Attempt, Place, Shared, at_once
 from tasks.flow_code import FlowCode, NotHere, other_environment
 from tasks.loop_watch import LoopWatch
-from tasks.orphans import HEARTBEAT, Orphans, Owner
+from tasks.orphans import BEATS_EVERY, Orphans, Owner
 from tasks.restart import RESTARTING, schedule_again
 from tasks.run_engine import Ending
 from tasks.run_loop import RunLoop
@@ -70,7 +70,7 @@ class FirstwatchWorker(BaseWorker[BaseJobConfiguration, BaseVariables, InProcess
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.heartbeat_interval_seconds = min(self.heartbeat_interval_seconds, HEARTBEAT)
+        self.heartbeat_interval_seconds = min(self.heartbeat_interval_seconds, BEATS_EVERY)
         self.metrics = WorkerMetrics()
         self._owner = Owner(self.name)
         self._orphans = Orphans(self._owner, self._logger)

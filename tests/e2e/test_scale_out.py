@@ -21,10 +21,10 @@ import pytest
 from redis import Redis
 
 from demo.postgres import postgres
+from demo.redis import redis
 from demo.slack import Slack
 from demo.stack import Process, free_port
 from tests.e2e.production import Production, Result, Running, Scenario
-from tests.support.redis import redis
 from tests.support.scaled import Scaled, compose, prepare
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

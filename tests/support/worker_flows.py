@@ -13,6 +13,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
+from tasks.silence import beating
+
 CODE_LOADED_AT = time.time_ns()  # another number in each process, and for each time that this file is loaded
 entered: list[str] = []
 
@@ -33,6 +35,15 @@ async def waits(number: int = 0, seconds: float = 1.0) -> None:
         assert runtime.flow_run.parameters["number"] == number == await step(number)
         get_run_logger().info("number %s, code %s", number, CODE_LOADED_AT)
         await asyncio.sleep(seconds / 3)
+
+
+@flow(name="beats", persist_result=False)
+async def beats() -> None:
+    """A release that is under way for long."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    with beating(context.flow_run):
+        await asyncio.sleep(600)
 
 
 @flow(name="fails", persist_result=False)

@@ -1,10 +1,13 @@
-"""A run that has ended is not entered again, though the server that has heard of its beginning was killed since."""
+"""A silent release is taken up again; one that has ended is not, though the server that heard it begin was killed."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -15,13 +18,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from bench.processes import family
 from demo.postgres import postgres
 from demo.stack import Process, Stack
 from tasks.setup import restart_automations
-from tasks.silence import HEARTBEAT, RELEASE, _say, say_it_rests
-from tests.support.pool import Pool
+from tasks.silence import DEAD_AFTER, HEARTBEAT, RELEASE, _say, say_it_rests
+from tests.support.pool import Pool, Worker
 
-WITHIN = timedelta(seconds=15)  # instead of 90
+WITHIN = timedelta(seconds=15)  # instead of 45
 MANY = 8
 
 
@@ -39,24 +43,42 @@ def automate(pool: Pool) -> None:
     [silent] = [each for each in restart_automations() if "silent" in each.name]
     silent.trigger = silent.trigger.model_copy(update={"within": WITHIN})
     pool.post("automations/", **silent.model_dump(mode="json", exclude={"id"}))
-    time.sleep(6)  # it looks every 5 s
+
+
+@contextmanager
+def client_of(pool: Pool) -> Iterator[None]:
+    """As in a process of a run: what is said goes to this server."""
+    with temporary_settings({PREFECT_API_URL: pool.stack.api_url, PREFECT_HOME: pool.stack.home / "client"}):
+        yield
+        EventsWorker.instance().drain()
+
+
+def read(runs: list[str]) -> list[FlowRun]:
+    async def each() -> list[FlowRun]:
+        async with get_client() as client:
+            return [await client.read_flow_run(UUID(run)) for run in runs]
+
+    return asyncio.run(each())
+
+
+def wait_until_it_hears(pool: Pool, silent: str) -> None:
+    """Beat once, and once more, until the silence after it is taken for a death."""
+    until = time.monotonic() + 120
+    while pool.run(silent)["state"]["name"] != "Restarting":
+        assert time.monotonic() < until, "the automation is never heard of"
+        with client_of(pool):
+            _say(HEARTBEAT, *read([silent]))
+        time.sleep(WITHIN.total_seconds() + 7)  # it looks every 5 s
 
 
 def beat_and_end(pool: Pool, told: list[str], untold: str) -> None:
     """As in a process of its own: a heartbeat, as Prefect's engine sends it, and the end, all in a moment."""
-
-    async def read(runs: list[str]) -> list[FlowRun]:
-        async with get_client() as client:
-            return [await client.read_flow_run(UUID(run)) for run in runs]
-
-    with temporary_settings({PREFECT_API_URL: pool.stack.api_url, PREFECT_HOME: pool.stack.home / "client"}):
-        runs = asyncio.run(read([untold, *told]))
-        for run in runs:
+    with client_of(pool):
+        for run in read([untold, *told]):
             pool.set_state(str(run.id), "COMPLETED", "Healthy")
             _say(HEARTBEAT, run)
             if str(run.id) != untold:
                 say_it_rests(run)
-        EventsWorker.instance().drain()
 
 
 def test_an_end_that_the_server_does_not_hear_of_in_time_is_told_in_another_way(
@@ -64,16 +86,40 @@ def test_an_end_that_the_server_does_not_hear_of_in_time_is_told_in_another_way(
 ) -> None:
     pool, process = server
     deployment = pool.deploy("waits", tags=[RELEASE])
-    untold, *told = (pool.start_of(deployment) for _ in range(1 + MANY))
-    for run in (untold, *told):
+    silent, untold, *told = (pool.start_of(deployment) for _ in range(2 + MANY))
+    for run in (silent, untold, *told):
         pool.set_state(run, "PENDING", "Pending")
         pool.set_state(run, "RUNNING", "Running")
     time.sleep(2)  # that is heard
     process.kill()
     pool.stack.prefect_server(pool.http.base_url.port or 0)
     automate(pool)  # no sooner, as to start a server may take longer than that silence
+    wait_until_it_hears(pool, silent)
     beat_and_end(pool, told, untold)
     pool.wait(untold, "Restarting", seconds=60)  # or nothing would have to be told
     time.sleep(5)
     for run in told:
         assert pool.states(run) == ["Scheduled", "Pending", "Running", "Healthy"]
+
+
+def test_a_run_whose_machine_has_died_is_taken_up_again_within_a_minute(server: tuple[Pool, Process]) -> None:
+    """Nobody is left to say that it crashed; until then it has beaten, for longer than it may be silent."""
+    pool, _ = server
+    for automation in restart_automations():
+        pool.post("automations/", **automation.model_dump(mode="json", exclude={"id"}))
+    run = pool.start_of(pool.deploy("beats", tags=[RELEASE]))
+    dies = Worker(pool, "dies", kind="process")
+    pool.wait(run, "RUNNING")
+    time.sleep(DEAD_AFTER + 10)
+    assert pool.run(run)["run_count"] == 1
+    whole = family([dies.process.pid])[dies.process.pid]
+    follows = Worker(pool, "follows", kind="process")
+    for pid in whole:
+        os.kill(pid, signal.SIGKILL)
+    died = time.monotonic()
+    try:
+        while pool.run(run)["run_count"] == 1:
+            assert time.monotonic() - died < 60
+            time.sleep(0.5)
+    finally:
+        follows.process.stop()

@@ -1,4 +1,4 @@
-"""A Redis of a test's own on 127.0.0.1: what several Prefect servers tell each other events by."""
+"""A Redis of one's own on 127.0.0.1: what Prefect servers keep their events in, beyond the life of each."""
 
 from __future__ import annotations
 
@@ -24,12 +24,29 @@ class Redis:
     def at(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def settings(self) -> list[str]:
+        """`NAME=VALUE` for a Prefect server that keeps its events here, and nothing of them in its memory: as
+        deploy/compose.yaml has it."""
+        url = f"redis://{self.at}"
+        return [
+            "PREFECT_SERVER_EVENTS_MESSAGING_BROKER=prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_MESSAGING_CACHE=prefect_redis.messaging",
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING=prefect_redis.ordering",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect_redis.lease_storage",
+            "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE=prefect_redis.cleanup_queue",
+            f"PREFECT_REDIS_MESSAGING_URL={url}/0",
+            f"PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL={url}/0",
+            f"PREFECT_SERVER_DOCKET_URL={url}/1",
+            "PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE=1",
+        ]
+
 
 @contextmanager
 def redis(command: Sequence[str] = ("redis-server",)) -> Iterator[Redis]:
     """An empty one, for a `with` block; `command` may carry options. Its files go with it."""
     if shutil.which(command[0]) is None:
-        raise RuntimeError("these tests need Redis: run .ci/system")
+        raise RuntimeError("there is no redis-server on the PATH: run .ci/system")
     folder, port = Path(tempfile.mkdtemp(prefix="firstwatch-redis-")), free_port()
     argv = [*command, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
     process = Process(argv, folder / "redis.log", dict(os.environ))
