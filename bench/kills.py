@@ -1,6 +1,7 @@
 """Kill anything, again and again: is a checkpoint lost or repeated, a window stuck, a rollback sent twice or never?
 
     python -m bench.kills [--kills 200]      kills, and writes bench/kills.json
+    python -m bench.kills --redis            the same, with the server's events in Redis: bench/kills_redis.json
 
 Releases are verified all the while, half of them bad from two fifths of their window on: most of them by two workers of
 type `firstwatch`, the others on a pool of type `process`. A seeded list says what is killed next, by SIGKILL and at
@@ -17,32 +18,38 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from bench.processes import family
+from bench.processes import family, percentiles
 from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
-from bench.window_runs import CHECKPOINTS, FINISHED, Window, found, start, wait
+from bench.window_runs import CHECKPOINTS, FINISHED, Window, found, moment, start, wait
 from bench.windows import BAD_FROM, Plan, start_world
+from demo.redis import redis
 from demo.stack import Process
 
-RESULT = Path(__file__).with_suffix(".json")
+RESULT, WITH_REDIS = Path(__file__).with_suffix(".json"), Path(__file__).with_name("kills_redis.json")
 SEED = 20261126
 SHARES = {"run": 0.6, "worker": 0.25, "server": 0.15}  # of the kills
 NAMES = ("one", "two")  # of the workers
 AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
 PROCESS_POOL = "bench-process"
 ON_PROCESSES = 3  # every so many-th release
+HELD_BY = re.compile(r"Its worker (\S+) has died")  # as tasks/orphans.py says
 AT_ONCE = 6  # processes: as many as two cores can start within a minute, with all else that starts again
+
+States = Mapping[str, Sequence[dict[str, Any]]]  # of each run, in their order
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Storm:
     every: float = 5.0  # seconds between two, on average
     scale: float = 18.0  # how much faster the windows' time runs: 30 min are 100 s
     patience: float = 420.0  # seconds for the last windows to end, after the last kill
+    redis: bool = False  # whether the server keeps its events in Redis, as deploy/ has it
 
     @property
     def seconds(self) -> float:
@@ -89,8 +97,10 @@ class Targets:
         pids = [pid for pid in family([self.processes.process.pid])[self.processes.process.pid] if _runs(pid)]
         if not pids:
             return False
-        _end(rng.choice(pids))
-        self.log.append({"kind": kind, "what": "a run's process", "at": round(time.time(), 2)})
+        pid = rng.choice(pids)
+        run = _run_of(pid)
+        _end(pid)
+        self.log.append({"kind": kind, "what": "a run's process", "run": run, "at": time.time()})
         return True
 
     def revive(self, now: float = float("inf")) -> None:
@@ -108,7 +118,7 @@ class Targets:
 
     def _kill(self, kind: str, what: str, process: Process, again: Callable[[], None], away: float) -> None:
         process.kill()
-        self.log.append({"kind": kind, "what": what, "at": round(time.time(), 2)})
+        self.log.append({"kind": kind, "what": what, "at": time.time()})
         self.due.append((time.monotonic() + away, again))
 
     def _worker_again(self, name: str) -> None:
@@ -121,6 +131,16 @@ def _runs(pid: int) -> bool:
         return b"prefect.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def _run_of(pid: int) -> str | None:
+    """The id of the flow run that this process is to run."""
+    with contextlib.suppress(OSError):
+        for each in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            name, _, value = each.decode(errors="replace").partition("=")
+            if name == "PREFECT__FLOW_RUN_ID":
+                return value
+    return None
 
 
 def _end(pid: int) -> None:
@@ -160,7 +180,10 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
     plan = Plan(windows=storm.releases, scale=storm.scale, process=0)
     # What the server has been told of task runs is written at once: what is in its memory is lost when it is killed.
     settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE=1"]
-    with stage(settings) as on, ThreadPoolExecutor(2) as pool:
+    with ExitStack() as rest:
+        if storm.redis:
+            settings += rest.enter_context(redis(["redis-server", "--appendonly", "yes"])).settings
+        on, pool = rest.enter_context(stage(settings)), rest.enter_context(ThreadPoolExecutor(2))
         world = start_world(on, plan)[0].announced
         deployment = on.deployment("verify-release")
         same = on.process_pool(deployment, PROCESS_POOL, AT_ONCE)
@@ -185,20 +208,53 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
                 pool_name = "firstwatch" if which != same else "process"
                 waited = wait(on, which, len(windows.result()), targets.processes, storm.patience)
                 result[pool_name] = {**waited, **found(on, world, which, windows.result(), plan.scale)}
-                result[pool_name]["stories"] = stories(on, windows.result())
+                states = {window.run: states_of(on, window.run) for window in windows.result()}
+                result[pool_name]["taken_up_again_s"] = taken_up_again(targets.log, states)
+                result[pool_name]["stories"] = stories(on, windows.result(), states)
         finally:
             over.set()
             result["kills"] = dict(Counter(each["kind"] for each in targets.log))
             result["process_worker_ended_by_itself"] = targets.fallen
             result["log"] = [f"{time.strftime('%H:%M:%S', time.gmtime(e['at']))} {e['what']}" for e in targets.log]
             keep(result)
-    result["held"] = {name: held(result[name]) for name in ("firstwatch", "process")}
+    result["held"] = {name: held(result[name], storm.redis) for name in ("firstwatch", "process")}
     result["held"]["storm"] = {"all kills were made": len(targets.log) == storm.kills}
     keep(result)
     return result
 
 
-def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
+def states_of(on: Stage, run: str) -> list[dict[str, Any]]:
+    """All states that a run has had, in their order."""
+    return sorted(on.call("GET", f"flow_run_states/?flow_run_id={run}"), key=itemgetter("timestamp"))
+
+
+def taken_up_again(log: Sequence[dict[str, Any]], states: States) -> dict[str, dict[str, float]]:
+    """Seconds from the kill of a run's process, and from that of the worker that had a run, until somebody else took it
+    up. A process that had nothing to do any more left nothing to take up; nor is it counted where the next one was
+    killed as well before it had begun."""
+    by_process = [_gap(states[kill["run"]], kill["at"]) for kill in log if kill.get("run") in states]
+    by_worker = []
+    for history in states.values():
+        for state in history:
+            if (name := HELD_BY.match(state["message"] or "")) is not None:
+                before = [kill["at"] for kill in log if kill["what"] == name[1] and kill["at"] < moment(state)]
+                by_worker.append(_gap(history, max(before)) if before else None)
+    return {
+        "of a killed process": percentiles(gap for gap in by_process if gap is not None),
+        "of a killed worker": percentiles(gap for gap in by_worker if gap is not None),
+    }
+
+
+def _gap(history: Sequence[dict[str, Any]], killed: float) -> float | None:
+    """Seconds from the kill until the run was taken up (Pending) again. None: nobody had it, or nobody has since."""
+    before = [state for state in history if moment(state) <= killed]
+    after = [moment(state) for state in history if moment(state) > killed and state["type"] == "PENDING"]
+    if not before or before[-1]["type"] not in ("PENDING", "RUNNING") or not after:
+        return None
+    return after[0] - killed
+
+
+def stories(on: Stage, windows: Sequence[Window], states_of_all: States) -> list[dict[str, Any]]:
     """Of each release that did not go as it should, or was entered again after its end: the states of its run, and its
     checkpoints' task runs."""
     told = []
@@ -207,8 +263,8 @@ def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
         task_runs = on.pages("task_runs/filter", **mine, sort="ID_DESC")
         finished = Counter(run["name"] for run in task_runs if run["state"]["type"] in FINISHED)
         judged = {name: times for name, times in finished.items() if name.startswith("T+")}
-        states = on.call("GET", f"flow_run_states/?flow_run_id={window.run}")
-        ends = [state["name"] for state in sorted(states, key=itemgetter("timestamp"))]
+        states = states_of_all[window.run]
+        ends = [state["name"] for state in states]
         end = "RolledBack" if window.bad else "Healthy"
         as_it_should = ends.count(end) == 1 and ends[-1] == end and max(judged.values(), default=0) < 2
         if as_it_should and (window.bad or len(judged) == len(CHECKPOINTS)):
@@ -216,7 +272,7 @@ def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
         told.append(
             {
                 "release": f"{window.service}, {'bad' if window.bad else 'good'}",
-                "states": sorted(f"{s['timestamp'][11:23]} {s['name']}: {(s['message'] or '')[:160]}" for s in states),
+                "states": [f"{s['timestamp'][11:23]} {s['name']}: {(s['message'] or '')[:160]}" for s in states],
                 "checkpoints": sorted(
                     f"{str(t['start_time'])[11:23]} {t['name']} {(t['state'] or {}).get('name')} {t['id']}"
                     for t in task_runs
@@ -226,8 +282,8 @@ def stories(on: Stage, windows: Sequence[Window]) -> list[dict[str, Any]]:
     return told
 
 
-def held(phase: dict[str, Any]) -> dict[str, bool]:
-    """Which promises the releases of one pool kept."""
+def held(phase: dict[str, Any], redis: bool) -> dict[str, bool]:
+    """Which promises the releases of one pool kept. With Redis, no task run is missing either."""
     sent = phase["rollbacks"]
     return {
         "none is stuck": phase["ended"] == sum(phase["states"].values()),
@@ -235,7 +291,7 @@ def held(phase: dict[str, Any]) -> dict[str, bool]:
         "one rollback for each bad release, none else": sent["bad_once"] == sent["bad"] and not sent["good"],
         "no checkpoint lost": not phase["checkpoints_lost"],
         "no checkpoint repeated": not phase["checkpoints_doubled"],
-    }
+    } | ({"each has a task run that has finished": not phase["checkpoints_unseen"]} if redis else {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,10 +305,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--scale", type=float, default=usual.scale, help="how much faster time runs; 18: 30 min are 100 s"
     )
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--redis", action="store_true", help="the server keeps its events in Redis, as deploy/ has it")
+    parser.add_argument("--out", type=Path, help="where the result goes")
     given = parser.parse_args(arguments)
-    storm = Storm(given.kills, given.every, given.scale)
-    result = measured(lambda keep: measure(storm, keep), as_json(given.out))
+    storm = Storm(given.kills, given.every, given.scale, redis=given.redis)
+    out = given.out or (WITH_REDIS if given.redis else RESULT)
+    result = measured(lambda keep: measure(storm, keep), as_json(out))
     if result is None:
         return 1
     print(json.dumps(result, indent=1))

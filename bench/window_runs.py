@@ -218,3 +218,8 @@ def _asked(run: Mapping[str, Any]) -> float:
 
 def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+def moment(state: Mapping[str, Any]) -> float:
+    """When a run was set to this state (Unix seconds)."""
+    return _seconds(state["timestamp"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from bench.kills import SHARES, Storm, held, kinds
+from bench.kills import SHARES, Storm, held, kinds, taken_up_again
 
 
 @pytest.mark.parametrize("kills", [1, 7, 200])
@@ -30,6 +31,7 @@ WELL: dict[str, Any] = {
     "rollbacks": {"bad": 1, "bad_once": 1, "good": 0},
     "checkpoints_lost": 0,
     "checkpoints_doubled": 0,
+    "checkpoints_unseen": [],
 }
 
 
@@ -46,4 +48,38 @@ WELL: dict[str, Any] = {
     ],
 )
 def test_each_promise_can_be_broken(change: dict[str, Any], broken: list[str]) -> None:
-    assert [name for name, kept in held({**WELL, **change}).items() if not kept] == broken
+    assert [name for name, kept in held({**WELL, **change}, redis=False).items() if not kept] == broken
+
+
+def test_a_missing_task_run_counts_where_redis_has_kept_all_that_was_told() -> None:
+    missing = {**WELL, "checkpoints_unseen": ["shop-1: T+0s error rate"]}
+    assert all(held(missing, redis=False).values())
+    assert [name for name, kept in held(missing, redis=True).items() if not kept] == [
+        "each has a task run that has finished"
+    ]
+
+
+def states(*of_a_run: tuple[float, str, str]) -> list[dict[str, Any]]:
+    return [
+        {"timestamp": datetime.fromtimestamp(at, UTC).isoformat(), "type": kind, "name": kind, "message": message}
+        for at, kind, message in of_a_run
+    ]
+
+
+def test_how_long_it_took_until_somebody_took_a_run_up_again() -> None:
+    died = "Its worker one has died; another one goes on."
+    histories = {
+        "killed": states((0, "RUNNING", ""), (5, "CRASHED", ""), (15, "SCHEDULED", ""), (17, "PENDING", "")),
+        "had ended": states((0, "RUNNING", ""), (5, "COMPLETED", "")),
+        "orphan": states((0, "RUNNING", ""), (30, "SCHEDULED", died), (32, "PENDING", ""), (33, "RUNNING", "")),
+    }
+    log: list[dict[str, Any]] = [
+        {"what": "a run's process", "run": "killed", "at": 4.0},
+        {"what": "a run's process", "run": "had ended", "at": 6.0},
+        {"what": "one", "at": 2.0},
+        {"what": "one", "at": 31.0},
+    ]
+    assert taken_up_again(log, histories) == {
+        "of a killed process": {"p50": 13.0, "p99": 13.0, "max": 13.0},
+        "of a killed worker": {"p50": 30.0, "p99": 30.0, "max": 30.0},
+    }
