@@ -105,7 +105,7 @@ def found(stage: Stage, world: str, deployment: str, windows: Sequence[Window], 
         "rollbacks": _rollbacks(world, windows),
         **_checkpoints(task_runs, {run["id"]: run for run in runs}, scale),
         "checkpoints_unseen": [f"{by_id[run].service}: {step}" for run, step in unseen],
-        "checkpoints_lost": _lost(unseen, {run: _journal(stage, run) for run, _ in unseen}),
+        "checkpoints_lost": _lost(unseen, {run: _journal(stage, run) for run in {run for run, _ in unseen}}),
         "asked_late_s": percentiles(window.asked_late for window in windows),
         "began_late_s": percentiles(_seconds(run["start_time"]) - _asked(run) for run in runs if run["start_time"]),
     }

@@ -53,7 +53,7 @@ class Pulse:
 
     def _beat(self) -> None:
         while not self._over.wait(BEATS_EVERY):
-            _say(HEARTBEAT, self._flow_run)
+            say(HEARTBEAT, self._flow_run)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def vouch(flow_run: FlowRun, since: State[Any] | None = None) -> None:
     if RELEASE in flow_run.tags:
         # A state's id is that of the server's own event of it.
         heard = Event(id=since.id, event="", resource=_resource(flow_run), occurred=since.timestamp) if since else None
-        _say(VOUCHED_FOR, flow_run, heard)
+        say(VOUCHED_FOR, flow_run, heard)
 
 
 def say_it_rests(flow_run: FlowRun) -> None:
@@ -85,7 +85,7 @@ def say_it_rests(flow_run: FlowRun) -> None:
     """
     if _beats(flow_run):
         _stop(flow_run)
-        _say(RESTS, flow_run, follows=_say(HEARTBEAT, flow_run))
+        say(RESTS, flow_run, follows=say(HEARTBEAT, flow_run))
 
 
 def has_ended(flow: object, flow_run: FlowRun, state: State[Any]) -> None:
@@ -108,7 +108,8 @@ def _stop(flow_run: FlowRun) -> None:
         pulse.stop()
 
 
-def _say(event: str, flow_run: FlowRun, follows: Event | None = None) -> Event | None:
+def say(event: str, flow_run: FlowRun, follows: Event | None = None) -> Event | None:
+    """Send an event of this run, to be heard behind the one that it follows. A thread sends it."""
     related = tags_as_related_resources(flow_run.tags)
     return emit_event(event, resource=_resource(flow_run), related=related, follows=follows)
 

@@ -22,7 +22,7 @@ from bench.processes import family
 from demo.postgres import postgres
 from demo.stack import Process, Stack
 from tasks.setup import restart_automations
-from tasks.silence import DEAD_AFTER, HEARTBEAT, RELEASE, _say, say_it_rests
+from tasks.silence import DEAD_AFTER, HEARTBEAT, RELEASE, say, say_it_rests
 from tests.support.pool import Pool, Worker
 
 WITHIN = timedelta(seconds=15)  # instead of 45
@@ -67,7 +67,7 @@ def wait_until_it_hears(pool: Pool, silent: str) -> None:
     while pool.run(silent)["state"]["name"] != "Restarting":
         assert time.monotonic() < until, "the automation is never heard of"
         with client_of(pool):
-            _say(HEARTBEAT, *read([silent]))
+            say(HEARTBEAT, *read([silent]))
         time.sleep(WITHIN.total_seconds() + 7)  # it looks every 5 s
 
 
@@ -76,7 +76,7 @@ def beat_and_end(pool: Pool, told: list[str], untold: str) -> None:
     with client_of(pool):
         for run in read([untold, *told]):
             pool.set_state(str(run.id), "COMPLETED", "Healthy")
-            _say(HEARTBEAT, run)
+            say(HEARTBEAT, run)
             if str(run.id) != untold:
                 say_it_rests(run)
 
