@@ -47,6 +47,7 @@ AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
 PROCESS_POOL = "bench-process"
 ON_PROCESSES = 3  # every so many-th release
 HELD_BY = re.compile(r"Its worker (\S+) has died")  # as tasks/orphans.py says
+SOON = 60.0  # seconds in which somebody else is to have taken up what was killed
 AT_ONCE = 6  # processes: as many as two cores can start within a minute, with all else that starts again
 
 States = Mapping[str, Sequence[dict[str, Any]]]  # of each run, in their order
@@ -209,8 +210,10 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
                 waited = wait(on, which, len(windows.result()), targets.processes, storm.patience)
                 result[pool_name] = {**waited, **found(on, world, which, windows.result(), plan.scale)}
                 states = {window.run: states_of(on, window.run) for window in windows.result()}
-                result[pool_name]["taken_up_again_s"] = taken_up_again(targets.log, states)
-                result[pool_name]["stories"] = stories(on, windows.result(), states)
+                left = gaps(targets.log, states)
+                result[pool_name]["taken_up_again_s"] = percentiles(gap.seconds for gap in left)
+                slow = {gap.run: gap.seconds for gap in left if gap.seconds > SOON}
+                result[pool_name]["stories"] = stories(on, windows.result(), states, slow)
         finally:
             over.set()
             result["kills"] = dict(Counter(each["kind"] for each in targets.log))
@@ -228,21 +231,31 @@ def states_of(on: Stage, run: str) -> list[dict[str, Any]]:
     return sorted(on.call("GET", f"flow_run_states/?flow_run_id={run}"), key=itemgetter("timestamp"))
 
 
-def taken_up_again(log: Sequence[dict[str, Any]], states: States) -> dict[str, dict[str, float]]:
-    """Seconds from the kill of a run's process, and from that of the worker that had a run, until somebody else took it
-    up. A process that had nothing to do any more left nothing to take up; nor is it counted where the next one was
-    killed as well before it had begun."""
-    by_process = [_gap(states[kill["run"]], kill["at"]) for kill in log if kill.get("run") in states]
-    by_worker = []
-    for history in states.values():
+@dataclass(frozen=True)
+class Gap:
+    """What was killed that had a run, and how many seconds later somebody else took the run up."""
+
+    of: str  # "process" or "worker"
+    run: str
+    seconds: float
+
+
+def gaps(log: Sequence[dict[str, Any]], states: States) -> list[Gap]:
+    """One for each run that a kill had left. A process that had nothing to do any more left none; nor is it counted
+    where the next one was killed as well before it had begun."""
+    found = [
+        Gap("process", kill["run"], seconds)
+        for kill in log
+        if kill.get("run") in states and (seconds := _gap(states[kill["run"]], kill["at"])) is not None
+    ]
+    for run, history in states.items():
         for state in history:
-            if (name := HELD_BY.match(state["message"] or "")) is not None:
-                before = [kill["at"] for kill in log if kill["what"] == name[1] and kill["at"] < moment(state)]
-                by_worker.append(_gap(history, max(before)) if before else None)
-    return {
-        "of a killed process": percentiles(gap for gap in by_process if gap is not None),
-        "of a killed worker": percentiles(gap for gap in by_worker if gap is not None),
-    }
+            if (name := HELD_BY.match(state["message"] or "")) is None:
+                continue
+            before = [kill["at"] for kill in log if kill["what"] == name[1] and kill["at"] < moment(state)]
+            if before and (seconds := _gap(history, before[-1])) is not None:
+                found.append(Gap("worker", run, seconds))
+    return found
 
 
 def _gap(history: Sequence[dict[str, Any]], killed: float) -> float | None:
@@ -254,9 +267,11 @@ def _gap(history: Sequence[dict[str, Any]], killed: float) -> float | None:
     return after[0] - killed
 
 
-def stories(on: Stage, windows: Sequence[Window], states_of_all: States) -> list[dict[str, Any]]:
-    """Of each release that did not go as it should, or was entered again after its end: the states of its run, and its
-    checkpoints' task runs."""
+def stories(
+    on: Stage, windows: Sequence[Window], states_of_all: States, slow: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Of each release that did not go as it should, was entered again after its end, or was taken up slowly (`slow`:
+    seconds): the states of its run, and its checkpoints' task runs."""
     told = []
     for window in windows:
         mine = {"flow_runs": {"id": {"any_": [window.run]}}, "task_runs": {"name": {"like_": "T+"}}}
@@ -267,11 +282,12 @@ def stories(on: Stage, windows: Sequence[Window], states_of_all: States) -> list
         ends = [state["name"] for state in states]
         end = "RolledBack" if window.bad else "Healthy"
         as_it_should = ends.count(end) == 1 and ends[-1] == end and max(judged.values(), default=0) < 2
-        if as_it_should and (window.bad or len(judged) == len(CHECKPOINTS)):
+        if as_it_should and window.run not in slow and (window.bad or len(judged) == len(CHECKPOINTS)):
             continue
         told.append(
             {
                 "release": f"{window.service}, {'bad' if window.bad else 'good'}",
+                "taken_up_again_after_s": slow.get(window.run),
                 "states": [f"{s['timestamp'][11:23]} {s['name']}: {(s['message'] or '')[:160]}" for s in states],
                 "checkpoints": sorted(
                     f"{str(t['start_time'])[11:23]} {t['name']} {(t['state'] or {}).get('name')} {t['id']}"

@@ -37,11 +37,12 @@ from tasks.silence import TAGS
 
 BEATS_EVERY = 8  # seconds between two signs of life of a worker
 DEAD_AFTER = 25.0  # seconds without one, after which it is dead
-FORGOTTEN = {StateType.CRASHED: 25.0, StateType.PENDING: 75.0}
+FORGOTTEN = {StateType.CRASHED: 20.0, StateType.PENDING: 75.0}
 """Seconds in such a state, after which no automation will come any more: they need some 15, and 65."""
 _BURIED = timedelta(days=1)  # silent for longer: whatever it had was found long ago
 _PAGE = 200
 _EARS = 3  # beats in a row that the server must have heard of us, before we take another's silence for its death
+_CALM = 2  # such beats, before we look for what is forgotten: after a restart, the server's automations act at once
 
 
 class Owner:
@@ -81,30 +82,29 @@ class Orphans:
         workers = await client.read_workers_for_work_pool(pool, limit=_PAGE)
         beats = {worker.name: worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time}
         first = self._owner.name not in self._looked  # an earlier worker of our name may have left some
-        sees = self._sees_to_it(beats)
-        dead = self._dead(beats) if sees else {}
+        dead = self._dead(beats) if self._sees_to_it(beats, _EARS) else {}
         new = {name for name, beat in dead.items() if self._looked.get(name) != beat}
         if new or first:
             await self._take(client, pool, new)
             self._looked |= {self._owner.name: None, **{name: dead[name] for name in new}}
-        if sees:
+        if self._sees_to_it(beats, _CALM):
             await self._take_forgotten(client, beats[self._owner.name])
 
-    def _sees_to_it(self, beats: Mapping[str, datetime]) -> bool:
-        """Whether it is ours to do: the living agree on who does, and nobody does whom the server did not hear."""
+    def _sees_to_it(self, beats: Mapping[str, datetime], ears: int) -> bool:
+        """Whether it is ours to do: the living agree on who does, and nobody does whom the server did not hear so many
+        times in a row."""
         ours = beats.get(self._owner.name)
-        return ours is not None and self._is_heard() and self._owner.name == min(_living(beats, ours))
+        return ours is not None and self._is_heard(ears) and self._owner.name == min(_living(beats, ours))
 
     def _dead(self, beats: Mapping[str, datetime]) -> dict[str, datetime]:
         ours = beats[self._owner.name]
         living = _living(beats, ours)
         return {name: beat for name, beat in beats.items() if name not in living and ours - beat < _BURIED}
 
-    def _is_heard(self) -> bool:
+    def _is_heard(self, ears: int) -> bool:
         """Without a gap for so long that everybody who lives was heard too: not so after the server was away."""
-        if len(self._heard) < _EARS:
-            return False
-        return all(b - a < DEAD_AFTER for a, b in pairwise(self._heard))
+        last = [*self._heard][-ears:]
+        return len(last) == ears and all(b - a < DEAD_AFTER for a, b in pairwise(last))
 
     async def _take(self, client: PrefectClient, pool: str, dead: set[str]) -> None:
         for run in await _held(client, pool):

@@ -39,6 +39,8 @@ ENDED_OURS = {
 } | {f"prefect.flow-run.{name}" for name in ("Up", "Degraded", "Down", "Unknown", "Overlapped", "Refused")}
 # A run that is parked ("Waiting T+2m …"), or asks a person what to do, has no process, and so no heartbeat.
 AT_REST = {"prefect.flow-run.Waiting*", "prefect.flow-run.Suspended"}
+# Of one that was scheduled again, or is being started, the next automation looks after until it runs.
+TAKEN_UP = {f"prefect.flow-run.{name}" for name in (RESTARTING, "Pending")}
 _AFTERWARDS = 40.0  # seconds that a round may take beyond its looking, to begin, to remember and to tell
 
 
@@ -93,7 +95,7 @@ def restart_automations(longest_round: float = 60.0, monitors: bool = True) -> l
             "firstwatch: a silent run has crashed",
             [RELEASES],
             after={HEARTBEAT, "prefect.flow-run.Running"},  # killed before its first one, too
-            expect={HEARTBEAT, VOUCHED_FOR, RESTS} | AT_REST | ENDED | ENDED_OURS,
+            expect={HEARTBEAT, VOUCHED_FOR, RESTS} | TAKEN_UP | AT_REST | ENDED | ENDED_OURS,
             within=timedelta(seconds=DEAD_AFTER),
             action=ChangeFlowRunState(
                 state=StateType.SCHEDULED,

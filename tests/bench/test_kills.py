@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.kills import SHARES, Storm, held, kinds, taken_up_again
+from bench.kills import SHARES, Gap, Storm, gaps, held, kinds
 
 
 @pytest.mark.parametrize("kills", [1, 7, 200])
@@ -79,7 +79,4 @@ def test_how_long_it_took_until_somebody_took_a_run_up_again() -> None:
         {"what": "one", "at": 2.0},
         {"what": "one", "at": 31.0},
     ]
-    assert taken_up_again(log, histories) == {
-        "of a killed process": {"p50": 13.0, "p99": 13.0, "max": 13.0},
-        "of a killed worker": {"p50": 30.0, "p99": 30.0, "max": 30.0},
-    }
+    assert gaps(log, histories) == [Gap("process", "killed", 13.0), Gap("worker", "orphan", 30.0)]
