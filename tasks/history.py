@@ -164,9 +164,14 @@ class Replay:
 
     def _end_pool(self) -> None:
         if self._pool is not None:
+            to_them = getattr(self._pool, "_call_queue", None)  # of processes
             self._pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():  # what they still compute, nobody will read
                 process.terminate()
+            if to_them is not None:
+                # Before Python 3.11.5, the thread that writes to them waits for ever once they are dead (CPython's
+                # issue 94777), and the program with it.
+                to_them._reader.close()
             self._pool = None
 
 

@@ -41,7 +41,7 @@ def test_each_release_is_a_task_run_and_the_page_has_the_tables(tmp_path: Path) 
         run = state.state_details.flow_run_id
         async with get_client() as client:
             until, runs = time.monotonic() + 20, []
-            while time.monotonic() < until and len(runs) < 4:
+            while time.monotonic() < until and sum(r.state is not None and r.state.is_final() for r in runs) < 4:
                 filtered = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run]))
                 runs = await client.read_task_runs(task_run_filter=filtered)
                 await asyncio.sleep(0.3)
