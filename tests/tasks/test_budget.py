@@ -270,19 +270,20 @@ def test_services_that_ask_together_cost_one_question_and_the_one_without_slots_
 
     async def main() -> None:
         async with AsyncClientContext.get_or_create(), AsyncExitStack() as stack:
-            budgets = [await stack.enter_async_context(open_budget(each, 0.5)) for each in names]
+            budgets = [await stack.enter_async_context(open_budget(each, 0.25)) for each in names]
             for budget in budgets:  # so that nobody's limit is yet to be made
                 await budget.take(5)
-            await asyncio.sleep(2.1)
+            await asyncio.sleep(4.1)
             with counted(prefect_api) as asked:
                 await asyncio.gather(*(budget.take(5) for budget in budgets))
             assert asked == ["POST /v2/concurrency_limits/increment"]
-            await asyncio.sleep(2.1)
+            await asyncio.sleep(4.1)
             increment(prefect_api, names[2])  # another process
             with counted(prefect_api) as asked:
                 started, took = time.monotonic(), await asyncio.gather(*(taken_by(budget, 1) for budget in budgets))
             waited = [times[0] - started for times in took]
-            assert waited[2] > 1.5 > max(waited[:2] + waited[3:]), waited
+            others = waited[:2] + waited[3:]
+            assert waited[2] - max(others) > 0.5, waited  # it waits for 4 s; they for a few answers
             assert len(asked) >= 7  # all of them, each alone, and the one until it had its slot
 
     asyncio.run(main())
