@@ -36,7 +36,7 @@ from bench.processes import family, percentiles
 from bench.stage import Keep, Stage, Worker, as_json, machine, measured, say, stage
 from bench.window_runs import CHECKPOINTS, FINISHED, Window, found, moment, start, wait
 from bench.windows import BAD_FROM, Plan, start_world
-from demo.redis import redis
+from demo.redis import events_in, redis
 from demo.stack import Process
 
 RESULT, WITH_REDIS = Path(__file__).with_suffix(".json"), Path(__file__).with_name("kills_redis.json")
@@ -183,7 +183,7 @@ def measure(storm: Storm, keep: Keep = lambda result: None) -> dict[str, Any]:
     settings = ["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE=1"]
     with ExitStack() as rest:
         if storm.redis:
-            settings += rest.enter_context(redis(["redis-server", "--appendonly", "yes"])).settings
+            settings += events_in(rest.enter_context(redis(["redis-server", "--appendonly", "yes"])).at)
         on, pool = rest.enter_context(stage(settings)), rest.enter_context(ThreadPoolExecutor(2))
         world = start_world(on, plan)[0].announced
         deployment = on.deployment("verify-release")

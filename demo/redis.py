@@ -24,22 +24,21 @@ class Redis:
     def at(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def settings(self) -> list[str]:
-        """`NAME=VALUE` for a Prefect server that keeps its events here, and nothing of them in its memory: as
-        deploy/compose.yaml has it."""
-        url = f"redis://{self.at}"
-        return [
-            "PREFECT_SERVER_EVENTS_MESSAGING_BROKER=prefect_redis.messaging",
-            "PREFECT_SERVER_EVENTS_MESSAGING_CACHE=prefect_redis.messaging",
-            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING=prefect_redis.ordering",
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect_redis.lease_storage",
-            "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE=prefect_redis.cleanup_queue",
-            f"PREFECT_REDIS_MESSAGING_URL={url}/0",
-            f"PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL={url}/0",
-            f"PREFECT_SERVER_DOCKET_URL={url}/1",
-            "PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE=1",
-        ]
+
+def events_in(at: str) -> list[str]:
+    """`NAME=VALUE` for a Prefect server that keeps its events in the Redis at HOST:PORT, and nothing of them in its
+    memory: as deploy/compose.yaml has it."""
+    return [
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER=prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_MESSAGING_CACHE=prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING=prefect_redis.ordering",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect_redis.lease_storage",
+        "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE=prefect_redis.cleanup_queue",
+        f"PREFECT_REDIS_MESSAGING_URL=redis://{at}/0",
+        f"PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL=redis://{at}/0",
+        f"PREFECT_SERVER_DOCKET_URL=redis://{at}/1",
+        "PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE=1",
+    ]
 
 
 @contextmanager

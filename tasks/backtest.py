@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import active_children
 from pathlib import Path
 from typing import TextIO
 
@@ -78,8 +77,6 @@ def _run(replay: Replay, wanted: int, out: str) -> int:
         asyncio.run(replay.run(progress.tell))
     except KeyboardInterrupt:
         broken_off = True
-        for process in active_children():  # nobody waits for what they compute
-            process.terminate()
     except SecretMissing as error:
         return _complain(USED_WRONGLY, str(error))
     progress.end()

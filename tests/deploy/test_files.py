@@ -17,6 +17,7 @@ from prefect_redis.client import RedisMessagingSettings
 from prefect_redis.messaging import RedisMessagingPublisherSettings
 from ruamel.yaml import YAML
 
+from demo.redis import events_in
 from tests.support.scaled import DEPLOY, ROOT, compose, filled
 
 SERVICES: dict[str, Any] = compose()["services"]
@@ -38,6 +39,11 @@ def of_prefect_redis() -> set[str]:
 def test_each_setting_exists(name: str) -> None:
     """Prefect takes no notice of one that does not."""
     assert name in of_prefect_redis() or hasattr(prefect.settings, name)
+
+
+def test_the_redis_of_the_tests_is_set_as_here() -> None:
+    there = dict(setting.split("=", 1) for setting in events_in("redis:6379"))
+    assert there.items() <= SERVICES["api-1"]["environment"].items()
 
 
 def test_the_server_reads_the_file_as_it_is_meant() -> None:

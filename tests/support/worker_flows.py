@@ -13,6 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
+from tasks.opening import this_flow_run
 from tasks.silence import beating
 
 CODE_LOADED_AT = time.time_ns()  # another number in each process, and for each time that this file is loaded
@@ -40,9 +41,7 @@ async def waits(number: int = 0, seconds: float = 1.0) -> None:
 @flow(name="beats", persist_result=False)
 async def beats() -> None:
     """A release that is under way for long."""
-    context = FlowRunContext.get()
-    assert context is not None and context.flow_run is not None
-    with beating(context.flow_run):
+    with beating(this_flow_run()):
         await asyncio.sleep(600)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from bench.processes import family
+from bench.processes import end_all, family
 from demo.postgres import postgres
 from demo.stack import Process, Stack
 from tasks.setup import restart_automations
@@ -38,10 +36,11 @@ def server(tmp_path: Path) -> Iterator[tuple[Pool, Process]]:
         yield Pool(stack, "silence", "process"), process
 
 
-def automate(pool: Pool) -> None:
-    """Have the server take less silence for a death."""
+def automate(pool: Pool, within: timedelta | None = None) -> None:
+    """Have the server take silence for a death: that of `within`, where it is given."""
     [silent] = [each for each in restart_automations() if "silent" in each.name]
-    silent.trigger = silent.trigger.model_copy(update={"within": WITHIN})
+    if within is not None:
+        silent.trigger = silent.trigger.model_copy(update={"within": within})
     pool.post("automations/", **silent.model_dump(mode="json", exclude={"id"}))
 
 
@@ -93,7 +92,7 @@ def test_an_end_that_the_server_does_not_hear_of_in_time_is_told_in_another_way(
     time.sleep(2)  # that is heard
     process.kill()
     pool.stack.prefect_server(pool.http.base_url.port or 0)
-    automate(pool)  # no sooner, as to start a server may take longer than that silence
+    automate(pool, WITHIN)  # no sooner, as to start a server may take longer than that silence
     wait_until_it_hears(pool, silent)
     beat_and_end(pool, told, untold)
     pool.wait(untold, "Restarting", seconds=60)  # or nothing would have to be told
@@ -105,8 +104,7 @@ def test_an_end_that_the_server_does_not_hear_of_in_time_is_told_in_another_way(
 def test_a_run_whose_machine_has_died_is_taken_up_again_within_a_minute(server: tuple[Pool, Process]) -> None:
     """Nobody is left to say that it crashed; until then it has beaten, for longer than it may be silent."""
     pool, _ = server
-    for automation in restart_automations():
-        pool.post("automations/", **automation.model_dump(mode="json", exclude={"id"}))
+    automate(pool)
     run = pool.start_of(pool.deploy("beats", tags=[RELEASE]))
     dies = Worker(pool, "dies", kind="process")
     pool.wait(run, "RUNNING")
@@ -114,8 +112,7 @@ def test_a_run_whose_machine_has_died_is_taken_up_again_within_a_minute(server: 
     assert pool.run(run)["run_count"] == 1
     whole = family([dies.process.pid])[dies.process.pid]
     follows = Worker(pool, "follows", kind="process")
-    for pid in whole:
-        os.kill(pid, signal.SIGKILL)
+    end_all(whole)
     died = time.monotonic()
     try:
         while pool.states(run).count("Pending") == 1:
