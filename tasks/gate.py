@@ -12,20 +12,20 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed
 from pydantic import TypeAdapter
 
 from firstwatch.gate import Due, Gate, judged, label
-from firstwatch.model import Judgement, Outcome, Verdict, as_json
+from firstwatch.model import Judgement, Outcome, Verdict
 from firstwatch.report.model import Chart, GateRecord, MetricRecord, RollbackRecord
-from firstwatch.report.text import offset, plain
+from firstwatch.report.text import offset
 from firstwatch.spec import Service
 from firstwatch.spec.canary import CanaryMetric, interval_of, metrics_of
 from firstwatch.units import show_duration
 from tasks.canary import Meter
 from tasks.journal import Journal
 from tasks.report import WindowProgress
-from tasks.watch import NAP, STATE_NAMES
+from tasks.task_runs import judged_state
+from tasks.watch import NAP
 
 _JUDGEMENT = TypeAdapter(Judgement)
 _PROMOTION = TypeAdapter(RollbackRecord)
@@ -114,7 +114,7 @@ class GateRun:
     async def keep(self, entry: str, judgement: Judgement) -> None:
         """Record a measurement, for a restart; where that fails, it counts all the same."""
         self._measured[entry] = judgement
-        await self._journal.finish(entry, as_json(judgement))
+        await self._journal.finish(entry, judgement)
 
     def charts(self) -> list[Chart]:
         """Each metric's values against what they are held against."""
@@ -155,9 +155,7 @@ async def _measure(gate: GateRun, metric: CanaryMetric, at: float, entry: str) -
     judgement = await gate.judge(metric, at)
     get_run_logger().info("%s: %s, %s", offset(at, gate.gate.start), judgement.outcome, judgement.why)
     await gate.keep(entry, judgement)
-    if judgement.outcome is Outcome.FAIL:
-        return Failed(message=plain(judgement.why))
-    return Completed(name=STATE_NAMES[judgement.outcome], message=plain(judgement.why))
+    return judged_state(judgement)
 
 
 def held_against(metric: CanaryMetric) -> str:

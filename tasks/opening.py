@@ -37,6 +37,7 @@ from tasks.secrets import SecretMissing, known_secrets, load_secret
 from tasks.service_files import parsed
 from tasks.silence import beating
 from tasks.sources import open_source
+from tasks.task_runs import settle
 from tasks.watch import Window
 from tasks.wire import SYNTHETIC_HEADERS
 
@@ -158,7 +159,7 @@ async def open_gate(run: Run, number: int, weight: int | None) -> GateRun:
 
 async def _pick_up(client: PrefectClient, flow_run_id: UUID, journal: Journal) -> None:
     """Go on after a crash; or, where a person retries a run that ended as inconclusive, look again from the start."""
-    await journal.close_orphans()
+    await settle(client, flow_run_id, journal)
     if journal.get("ended") == "Inconclusive" and await _is_asked_again(client, flow_run_id):
         await journal.start_over()
     get_run_logger().warning("Picked up again; finished already: %s", ", ".join(journal.steps) or "nothing")

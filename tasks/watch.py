@@ -13,13 +13,13 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import TypeAdapter
 
 from firstwatch import timeline
 from firstwatch.model import Counts, Gauge, Judgement, Outcome, Release, SourceError, as_json
 from firstwatch.report.model import Chart, CheckpointRecord
-from firstwatch.report.text import checkpoint_name, offset, plain
+from firstwatch.report.text import checkpoint_name, offset
 from firstwatch.spec import Service, look_every, window_length
 from firstwatch.spec.models import Checkpoint
 from firstwatch.timeline import Look, Measured, State, Watch
@@ -29,19 +29,13 @@ from tasks.journal import Journal
 from tasks.measure import measure
 from tasks.report import WindowProgress
 from tasks.sources import Source
+from tasks.task_runs import NOT_JUDGED, judged_state
 
 _KEEP_EVERY, _KEEP_SELDOM = 60.0, 600.0  # seconds
 MEET = 0.25  # seconds: windows look at whole multiples of it, so that those of one source ask together
 PRESSED = 0.5  # seconds after its time that a look may begin: a process that is later has more to do than it can
 NAP = 5.0  # seconds slept at a stretch: a clock that is set forward is noticed after that long
 _STATES = TypeAdapter(dict[str, State])
-_NOT_JUDGED = "was not judged"
-STATE_NAMES = {
-    Outcome.PASS: "Pass",
-    Outcome.NOT_YET: "NotYet",
-    Outcome.NO_DATA: "NoData",
-    Outcome.ERROR: "SourceError",
-}
 
 
 class Window:
@@ -108,7 +102,7 @@ class Window:
 
     def judged(self, name: str, look: Look) -> Judgement:
         """What was said last of the checkpoint."""
-        return self.watch.states.get(name, State()).last or Judgement(Outcome.ERROR, _NOT_JUDGED, look.at)
+        return self.watch.states.get(name, State()).last or Judgement(Outcome.ERROR, NOT_JUDGED, look.at)
 
     def records(self) -> list[CheckpointRecord]:
         """Each checkpoint with its first failure and its last judgement."""
@@ -271,7 +265,7 @@ async def _checkpoint(window: Window, look: Look, name: str, step: str) -> Any:
         await window.look(look)
     judged = window.judged(name, look)
     await window.keep({step: judged})
-    return _as_state(judged)
+    return judged_state(judged)
 
 
 @task(name="checkpoint", cache_policy=NO_CACHE, persist_result=False)
@@ -279,13 +273,7 @@ async def _failed_later(window: Window, name: str, step: str) -> Any:
     failed = window.watch.states[name].failed
     assert failed is not None
     await window.keep({step: failed})
-    return _as_state(failed)
-
-
-def _as_state(judged: Judgement) -> Any:
-    if judged.outcome is Outcome.FAIL or judged.why == _NOT_JUDGED:
-        return Failed(message=plain(judged.why))
-    return Completed(name=STATE_NAMES[judged.outcome], message=plain(judged.why))
+    return judged_state(failed)
 
 
 def _decided(window: Window) -> str:
