@@ -20,6 +20,11 @@ hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("seeded")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait for real servers first: a process that comes to them last ends long after the others."""
+    items.sort(key=lambda item: "tasks" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def prefect_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A Prefect server of its own (fresh database), one for the whole session."""
