@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ class Pool:
             self._deployments[function] = self.deploy(function)
         return self.start_of(self._deployments[function], **parameters)
 
-    def start_of(self, deployment: str, **parameters: Any) -> str:
-        run = self.post(f"deployments/{deployment}/create_flow_run", parameters=parameters, state={"type": "SCHEDULED"})
-        return str(run["id"])
+    def start_of(self, deployment: str, at: datetime | None = None, /, **parameters: Any) -> str:
+        due = {"scheduled_time": at.isoformat()} if at is not None else {}
+        state = {"type": "SCHEDULED", "state_details": due}
+        return str(self.post(f"deployments/{deployment}/create_flow_run", parameters=parameters, state=state)["id"])
 
     def run(self, run: str) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get(f"/flow_runs/{run}").raise_for_status().json()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -327,9 +327,9 @@ def test_the_worker_vouches_for_a_run_of_ours_which_does_not_beat(
 
 
 def _left_as(pool: Pool, state: str, name: str) -> str:
-    """A run of a deployment of ours that was left in that state before any worker was there."""
+    """A run of a deployment of ours that is left in that state, and that no worker has had."""
     waits = pool.deploy("waits", name="forgotten", tags=["firstwatch"])
-    run = pool.start_of(waits, number=8)
+    run = pool.start_of(waits, datetime.now(UTC) + timedelta(hours=1), number=8)  # no worker asks for it until then
     pool.set_state(run, state, name, force=True)
     return run
 
