@@ -45,7 +45,7 @@ class _Entry:
     judged_in: JudgedIn | None = None
 
 
-_JUDGED_IN: TypeAdapter[JudgedIn | None] = TypeAdapter(JudgedIn | None)
+_JUDGED_IN = TypeAdapter(JudgedIn)
 
 
 class Journal:
@@ -123,12 +123,15 @@ def _judged_in(found: object) -> JudgedIn | None:
     return JudgedIn(of.id, of.name, of.task_key, of.dynamic_key)
 
 
-def _row(step: str, entry: _Entry) -> dict[str, Any]:
-    return {
-        "step": step,
-        "found": json.dumps(entry.found, allow_nan=False),
-        **({"judged_in": _JUDGED_IN.dump_python(entry.judged_in, mode="json")} if entry.judged_in else {}),
-    }
+def _row(step: str, entry: _Entry) -> dict[str, str]:
+    """As it stands in the artifact's table."""
+    row = {"step": step, "found": json.dumps(entry.found, allow_nan=False)}
+    return row if entry.judged_in is None else {**row, "judged_in": _JUDGED_IN.dump_json(entry.judged_in).decode()}
+
+
+def _entry(row: Mapping[str, str]) -> _Entry:
+    by = row.get("judged_in")
+    return _Entry(json.loads(row["found"]), None if by is None else _JUDGED_IN.validate_json(by))
 
 
 async def _newest_first(client: PrefectClient, flow_run_id: UUID) -> AsyncIterator[tuple[str, _Entry]]:
@@ -143,7 +146,7 @@ async def _newest_first(client: PrefectClient, flow_run_id: UUID) -> AsyncIterat
         for artifact in page:
             rows: Any = json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data
             for row in rows:
-                yield row["step"], _Entry(json.loads(row["found"]), _JUDGED_IN.validate_python(row.get("judged_in")))
+                yield row["step"], _entry(row)
         if len(page) < _PAGE:
             return
         offset += len(page)
