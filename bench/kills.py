@@ -43,6 +43,7 @@ RESULT, WITH_REDIS = Path(__file__).with_suffix(".json"), Path(__file__).with_na
 SEED = 20261126
 SHARES = {"run": 0.6, "worker": 0.25, "server": 0.15}  # of the kills
 NAMES = ("one", "two")  # of the workers
+_LEAST = 0.5  # seconds between two kills
 AWAY = 4.0  # seconds, at most, until a supervisor starts again what has died
 PROCESS_POOL = "bench-process"
 ON_PROCESSES = 3  # every so many-th release
@@ -159,12 +160,15 @@ def kinds(kills: int, rng: random.Random) -> list[str]:
 
 
 def rage(targets: Targets, storm: Storm, over: threading.Event) -> None:
-    """All the kills, about `every` seconds apart. A kind of which there is none now comes a little later, or never,
-    where that takes as long again as all should."""
-    rng, until = random.Random(SEED), time.monotonic() + 2 * storm.seconds
+    """All the kills, about `every` seconds apart, however long it takes to start again what was killed: the releases
+    begin in the same time. A kind of which there is none now comes a little later, or never, where that takes as long
+    again as all should."""
+    rng, due = random.Random(SEED), time.monotonic()
+    until = due + 2 * storm.seconds
     waiting = kinds(storm.kills, rng)
     while waiting and not over.is_set() and time.monotonic() < until:
-        time.sleep(rng.uniform(0.4, 1.6) * storm.every)
+        due += rng.uniform(0.4, 1.6) * storm.every
+        time.sleep(max(_LEAST, due - time.monotonic()))
         targets.revive(time.monotonic())
         which = next((n for n, kind in enumerate(waiting) if targets.strike(kind, rng)), None)
         if which is None:
